@@ -1,0 +1,66 @@
+//! Segments of chained, checksummed frames in memory-mapped files: writer, reader, recovery.
+//!
+//! The journal is the one record from which a run is recovered, replayed and audited. This crate
+//! knows bytes only: what a frame's payload means is the business of whoever wrote it. The format on
+//! disk stands in `FORMAT.md`.
+//!
+//! * [`create`] takes a directory, recovers what an earlier run left there, and returns the two
+//!   halves of a live journal. The [`Writer`] belongs to the hot thread: no system call, no lock, no
+//!   allocation, no formatting. The [`Keeper`] belongs to a helper thread that calls
+//!   [`Keeper::turn`] in a loop: it prepares segments ahead, flushes behind, publishes the durable
+//!   watermark and seals. They share nothing but atomics ([`Shared`]) and prepared segments.
+//! * [`Journal`] opens a directory read-only, live or dead; its [`Reader`] verifies as it reads.
+//! * [`recover`], [`verify`] and [`fingerprint`] work on whole directories.
+//!
+//! # What survives
+//!
+//! Every committed frame (`seq` ≤ [`Shared::committed_seq`]) survives the death of the process.
+//! Every durable one (`seq` ≤ [`Shared::durable_seq`]) survives the death of the host.
+//!
+//! # Limitations
+//!
+//! Placement `direct` only: segments are disk files. Nothing is pruned. A file that another process
+//! truncates while it is mapped ends the reader by SIGBUS (see [`install_sigbus_handler`]).
+
+#[cfg(target_endian = "big")]
+compile_error!("the mapped format is little-endian; the codec alone is portable");
+
+mod codec;
+mod crc;
+mod error;
+mod files;
+mod keeper;
+mod layout;
+mod manifest;
+mod open;
+mod options;
+mod prepare;
+mod reader;
+mod recover;
+mod scan;
+mod segment;
+mod shared;
+mod sigbus;
+mod sync;
+mod verify;
+mod writer;
+
+pub use codec::{
+    EXT_WORDS_MAX, FRAME_ALIGN, FRAME_HEAD, FRAME_LEN_MAX, Flaw, Frame, GAP, KIND_PHYSICAL,
+    KIND_SKIPPABLE, MARK, PAD, POLICY, RUN_END, RUN_START, SEG_END, SEG_START, SNAPSHOT_ANCHOR,
+    TIME_ANCHOR,
+};
+pub use crc::{crc32c, crc32c_append};
+pub use error::{Class, Error, OpenError};
+pub use files::Watermark;
+pub use keeper::{Keeper, Turn};
+pub use layout::{Anchor, RunParent, SegmentHeader, SegmentState};
+pub use manifest::{RunInfo, RunStatus};
+pub use open::{Opened, create};
+pub use options::{Mode, NotReady, Options, RunFacts, clock_now};
+pub use reader::{FrameView, Journal, Reader, SegmentInfo, fingerprint};
+pub use recover::{Recovery, Report, Verdict, recover, recover_with};
+pub use shared::{Failure, FailureKind, Shared, Status};
+pub use sigbus::install_sigbus_handler;
+pub use verify::{Finding, Findings, Severity, verify};
+pub use writer::{AppendError, Writer};

@@ -1,0 +1,159 @@
+//! Taking a directory: recover, then start a run.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::files::{Dir, Lock, Watermark, boot_id, read_watermarks, replace, unfit_file_system};
+use crate::keeper::Keeper;
+use crate::layout::{Anchor, MAJOR, MINOR, RunParent, SegmentHeader};
+use crate::manifest;
+use crate::options::{Options, RunFacts};
+use crate::recover::{Recovery, Report, recover_owned};
+use crate::shared::Link;
+use crate::writer::{Parent, Writer};
+
+/// What [`create`] found and started.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Number of the run that starts, from 1.
+    pub run: u64,
+    /// Name of the journal.
+    pub uuid: uuid::Uuid,
+    /// `seq` of the run's first event.
+    pub first_seq: u64,
+    /// What recovery found and did.
+    pub recovery: Report,
+    /// What production would refuse.
+    pub warnings: Vec<String>,
+}
+
+/// Takes `dir` for writing: locks it, recovers what an earlier run left, prepares the first segment
+/// and starts a run in it.
+///
+/// The directory is made if it is absent. The [`Writer`] is ready at once; further segments come
+/// from [`Keeper::turn`].
+///
+/// # Errors
+/// [`Error`]; [`Error::class`] tells damage from what may pass.
+pub fn create(
+    dir: &Path,
+    options: &Options,
+    facts: RunFacts,
+) -> Result<(Writer, Keeper, Opened), Error> {
+    options.check()?;
+    let dir = Dir::new(dir);
+    dir.check_ours()?;
+    dir.make()?;
+    let warnings = judge_file_system(&dir, options)?;
+    let lock = Lock::take(&dir)?;
+    let boot_id = boot_id()?;
+    let how = Recovery {
+        mode: options.recover,
+        accept_loss: options.accept_loss,
+        verify_bytes: options.verify_at_start_bytes,
+        boot_id: Some(boot_id),
+    };
+    let found = recover_owned(&dir, &how)?;
+    let uuid = found.uuid.unwrap_or_else(|| *uuid::Uuid::new_v4().as_bytes());
+    let run = found.last_run + 1;
+    let parent =
+        RunParent { run: found.parent_run, last_seq: found.last_seq, last_crc: found.last_crc };
+    let first_seq = parent.last_seq + 1;
+    let watermark = open_watermark(&dir, run, uuid, boot_id)?;
+    manifest::begin(&dir, (&uuid, run, parent, first_seq), (options, &facts, &boot_id))?;
+    let durable = dir.durable();
+    let file =
+        OpenOptions::new().write(true).open(&durable).map_err(Error::io("open", &durable))?;
+
+    let anchor = (options.clock)();
+    let anchor = Anchor {
+        tsc: facts.tsc,
+        wall_ns: i64::try_from(facts.wall_ns).unwrap_or(anchor.wall_ns),
+        mono_ns: anchor.mono_ns,
+    };
+    let header = SegmentHeader {
+        version: (MAJOR, MINOR),
+        uuid,
+        run,
+        segment: found.next_segment,
+        segment_len: options.segment_bytes,
+        boot_id,
+        created: anchor,
+        tsc_hz: facts.tsc_hz,
+        registry_hash: facts.registry_hash,
+        binary_hash: facts.binary_hash,
+        lock_hash: facts.lock_hash,
+        config_hash: facts.config_hash,
+        seed: facts.seed,
+    };
+    let link = Arc::new(Link::default());
+    link.shared.publish_durable(parent.last_seq);
+    let root = dir.root.clone();
+    let files = (dir, lock, file);
+    let mut keeper = Keeper::new(Arc::clone(&link), files, options.clone(), header, watermark);
+    keeper.prepare_next()?;
+    let before = Parent {
+        segment: found.last_segment,
+        last_seq: parent.last_seq,
+        last_crc: parent.last_crc,
+    };
+    let started = Writer::start(link, options, before, anchor).and_then(|mut writer| {
+        let mut payload = parent.to_bytes().to_vec();
+        payload.extend_from_slice(&facts.config_hash);
+        writer.run_start(&payload).map(|()| writer)
+    });
+    // The segment was prepared a moment ago and the frame is short: this cannot fail.
+    let not_started =
+        |why: crate::AppendError| Error::NotEnded { dir: root, reason: why.to_string() };
+    let writer = started.map_err(not_started)?;
+    let opened = Opened {
+        run,
+        uuid: uuid::Uuid::from_bytes(uuid),
+        first_seq,
+        recovery: found.report,
+        warnings,
+    };
+    Ok((writer, keeper, opened))
+}
+
+fn judge_file_system(dir: &Dir, options: &Options) -> Result<Vec<String>, Error> {
+    match unfit_file_system(&dir.root) {
+        None => Ok(Vec::new()),
+        Some((found, rule)) if options.strict => {
+            Err(Error::FileSystem { dir: dir.root.clone(), found, rule })
+        }
+        Some((found, rule)) => {
+            Ok(vec![format!("{}: file system {found}: {rule}", dir.root.display())])
+        }
+    }
+}
+
+/// The watermark to continue; a new journal gets a file that says "nothing is durable". A slot that
+/// power loss tore is written again, so that from here on a bad slot means damage.
+fn open_watermark(
+    dir: &Dir,
+    run: u64,
+    uuid: [u8; 16],
+    boot_id: [u8; 16],
+) -> Result<Watermark, Error> {
+    let found = read_watermarks(dir)?;
+    if let Some(found) = &found
+        && let (Some(newest), None) = (found.newest, &found.flaw)
+    {
+        return Ok(newest);
+    }
+    let newest = found.and_then(|it| it.newest);
+    let start =
+        Watermark { run, uuid, boot_id, wall_ns: crate::files::wall_ns(), ..Watermark::default() };
+    let mut newest = newest.unwrap_or(start);
+    let mut bytes = [0; 2 * crate::layout::SLOT];
+    for _ in 0..2 {
+        newest.generation += 1;
+        let place = usize::try_from(newest.place()).unwrap_or_default();
+        bytes[place..place + crate::layout::SLOT].copy_from_slice(&newest.to_bytes());
+    }
+    replace(&dir.durable(), &bytes)?;
+    Ok(newest)
+}

@@ -1,0 +1,117 @@
+//! A mapped segment of the run that is being written.
+
+use std::io;
+use std::path::PathBuf;
+
+use memmap2::{Advice, MmapRaw};
+
+use crate::layout::PAGE;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// One prepared or used segment. Its frames are written by the writer alone; the keeper reads what
+/// is committed, and writes the state page through the file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    map: MmapRaw,
+    pub(crate) path: PathBuf,
+    pub(crate) number: u64,
+    pub(crate) chain_seed: u32,
+    base_seq: AtomicU64,
+    end_offset: AtomicU64, // 0 until the writer has left the segment
+    end_seq: AtomicU64,
+    end_crc: AtomicU32,
+}
+
+/// Where the writer left a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentEnd {
+    pub(crate) offset: u64,
+    pub(crate) base_seq: u64,
+    pub(crate) last_seq: u64,
+    pub(crate) last_crc: u32,
+}
+
+impl Segment {
+    pub(crate) fn new(map: MmapRaw, path: PathBuf, number: u64, chain_seed: u32) -> Segment {
+        Segment {
+            map,
+            path,
+            number,
+            chain_seed,
+            base_seq: AtomicU64::new(0),
+            end_offset: AtomicU64::new(0),
+            end_seq: AtomicU64::new(0),
+            end_crc: AtomicU32::new(0),
+        }
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Where the mapping begins.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// By the writer, at its first frame.
+    pub(crate) fn begin(&self, base_seq: u64) {
+        self.base_seq.store(base_seq, Ordering::Relaxed);
+    }
+
+    /// By the writer, after its last frame: the keeper may seal.
+    pub(crate) fn leave(&self, offset: usize, last_seq: u64, last_crc: u32) {
+        self.end_seq.store(last_seq, Ordering::Relaxed);
+        self.end_crc.store(last_crc, Ordering::Relaxed);
+        self.end_offset.store(offset as u64, Ordering::Release);
+    }
+
+    /// By the keeper: where the writer left, once it has.
+    pub(crate) fn left(&self) -> Option<SegmentEnd> {
+        match self.end_offset.load(Ordering::Acquire) {
+            0 => None,
+            offset => Some(SegmentEnd {
+                offset,
+                base_seq: self.base_seq.load(Ordering::Relaxed),
+                last_seq: self.end_seq.load(Ordering::Relaxed),
+                last_crc: self.end_crc.load(Ordering::Relaxed),
+            }),
+        }
+    }
+
+    /// Bytes `[from, to)`, which the writer has committed and left behind.
+    pub(crate) fn committed(&self, from: usize, to: usize) -> &[u8] {
+        assert!(from <= to && to <= self.len(), "{from}..{to} of {}", self.len());
+        // SAFETY: the range is inside the mapping, which lives as long as `self`. The writer only
+        // writes at and beyond its cursor; the keeper asks for ranges below a mark that the writer
+        // published with Release after its last store there, so nobody writes these bytes again.
+        unsafe { std::slice::from_raw_parts(self.base().add(from), to - from) }
+    }
+
+    /// Writes dirty pages of `[from, to)` to the disk and waits. Both are multiples of the page.
+    pub(crate) fn sync(&self, from: usize, to: usize) -> io::Result<()> {
+        if from < to { self.map.flush_range(from, to - from) } else { Ok(()) }
+    }
+
+    /// Makes the pages of `[from, to)` present and writable, without changing them.
+    pub(crate) fn populate(&self, from: usize, to: usize) -> io::Result<()> {
+        let from = from / PAGE * PAGE;
+        let to = to.min(self.len());
+        if from >= to {
+            return Ok(());
+        }
+        self.map.advise_range(Advice::PopulateWrite, from, to - from)
+    }
+
+    /// Locks the pages into memory. Fails where the limit of locked memory is low.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        self.map.lock()
+    }
+
+    /// Lets the kernel reclaim the pages again.
+    pub(crate) fn unlock(&self) {
+        // Cannot fail for a mapping that exists, and nothing depends on it.
+        let _ = self.map.unlock();
+    }
+}
