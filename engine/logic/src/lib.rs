@@ -11,8 +11,17 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod accounts;
+pub mod bars;
+pub mod book;
 pub mod code;
+pub mod desk;
 pub mod event;
 pub mod instrument;
+pub mod market;
 pub mod order;
+pub mod orders;
+pub mod params;
+pub mod risk;
+pub mod strategy;
 pub mod units;

@@ -1,0 +1,404 @@
+//! What is known of the markets: books, last quotes, last trades, links, and conversion of money.
+//!
+//! Strategies and risk each own a [`Market`] and feed it the same events in the same order, so
+//! they never see different prices for one cause.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::book::{Book, Level};
+use crate::event::{Event, GapReason, News, StatusCode};
+use crate::instrument::InstrumentTable;
+use crate::units::{
+    CurrencyId, InstrumentId, Money, Nanos, POW10, Price, Qty, Side, VenueId, div_round,
+};
+
+/// Best bid and offer of an instrument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// Best bid.
+    pub bid: Price,
+    /// Size there.
+    pub bid_qty: Qty,
+    /// Best ask, above the bid.
+    pub ask: Price,
+    /// Size there.
+    pub ask_qty: Qty,
+    /// Logic's time when this was learnt.
+    pub at: Nanos,
+}
+
+impl Touch {
+    /// The price halfway, rounded to the nearest unit, halves away from zero.
+    #[must_use]
+    pub fn mid(&self) -> Price {
+        let sum = i128::from(self.bid.0) + i128::from(self.ask.0);
+        // Half of the sum of two i64 is one again.
+        Price(i64::try_from(div_round(sum, 2)).unwrap_or(self.bid.0))
+    }
+
+    /// Price and size that an order of this side would take.
+    #[must_use]
+    pub const fn taken_by(&self, side: Side) -> (Price, Qty) {
+        match side {
+            Side::Buy => (self.ask, self.ask_qty),
+            Side::Sell => (self.bid, self.bid_qty),
+        }
+    }
+}
+
+/// A trade between others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastTrade {
+    /// What was paid.
+    pub price: Price,
+    /// How much.
+    pub qty: Qty,
+    /// Who crossed the spread.
+    pub aggressor: Side,
+    /// Logic's time when it was learnt.
+    pub at: Nanos,
+}
+
+/// Everything known about one instrument.
+#[derive(Clone, Debug)]
+struct Known {
+    venue: VenueId,
+    book: Book,
+    /// Whether the feed has ever spoken of a book. Where it never does, quotes must do.
+    has_book: bool,
+    book_top: Option<(u64, Touch)>,
+    quote: Option<(u64, Touch)>,
+    trade: Option<LastTrade>,
+    last_at: Nanos,
+}
+
+/// What is known of all markets of one run.
+#[derive(Clone, Debug)]
+pub struct Market {
+    now: Nanos,
+    /// Events seen: tells the newer of two facts where times are equal.
+    seen: u64,
+    known: Vec<Known>,
+    links: Vec<bool>,
+    routes: Routes,
+    crossed: u64,
+    last_broken: Option<(InstrumentId, GapReason)>,
+}
+
+impl Market {
+    /// Nothing known yet. Each book gets room for `depth` levels a side; see [`Book::new`].
+    #[must_use]
+    pub fn new(table: &InstrumentTable, depth: usize) -> Self {
+        let known = |(_, instrument): (_, &crate::instrument::Instrument)| Known {
+            venue: instrument.venue,
+            book: Book::new(depth),
+            has_book: false,
+            book_top: None,
+            quote: None,
+            trade: None,
+            last_at: Nanos(0),
+        };
+        Self {
+            now: Nanos(0),
+            seen: 0,
+            known: table.iter().map(known).collect(),
+            links: vec![true; table.venues.len()],
+            routes: Routes::new(table),
+            crossed: 0,
+            last_broken: None,
+        }
+    }
+
+    /// Learns from one event. To be called for every event, before anyone asks.
+    pub fn on_event(&mut self, event: &Event) {
+        self.now = self.now.max(event.at);
+        self.seen += 1;
+        let (now, seen) = (self.now, self.seen);
+        let known = self.known.get_mut(event.instrument.index());
+        match (event.news(), known) {
+            (News::Trade { price, qty, aggressor, .. }, Some(known)) => {
+                known.last_at = now;
+                known.trade = Some(LastTrade { price, qty, aggressor, at: now });
+            }
+            (News::Quote { bid, bid_qty, ask, ask_qty }, Some(known)) => {
+                known.last_at = now;
+                let bid = Level { price: bid, qty: bid_qty };
+                let ask = Level { price: ask, qty: ask_qty };
+                known.quote = touch(Some(bid), Some(ask), now).map(|it| (seen, it));
+            }
+            (News::Book { side, price, qty, flags, .. }, Some(known)) => {
+                known.last_at = now;
+                known.has_book = true;
+                if let Err(why) = known.book.apply(side, price, qty, flags) {
+                    self.crossed += 1;
+                    self.last_broken = Some((event.instrument, why));
+                }
+                if !known.book.is_partial() {
+                    let (bid, ask) = (known.book.best(Side::Buy), known.book.best(Side::Sell));
+                    known.book_top = touch(bid, ask, now).map(|it| (seen, it));
+                } else if !known.book.is_valid() {
+                    known.book_top = None;
+                }
+            }
+            (News::Gap { .. }, Some(known)) => {
+                known.has_book = true;
+                known.book.invalidate();
+                known.book_top = None;
+            }
+            (News::Status { venue, code, .. }, _) => self.on_status(venue, code),
+            (
+                News::Trade { .. }
+                | News::Quote { .. }
+                | News::Book { .. }
+                | News::Gap { .. }
+                | News::Timer
+                | News::Command { .. }
+                | News::Fill { .. }
+                | News::Report { .. }
+                | News::Balance { .. }
+                | News::Config { .. }
+                | News::Nothing,
+                _,
+            ) => {}
+        }
+    }
+
+    fn on_status(&mut self, venue: VenueId, code: StatusCode) {
+        let up = match code {
+            StatusCode::Connected => true,
+            StatusCode::Disconnected => false,
+            StatusCode::Resync
+            | StatusCode::Malformed
+            | StatusCode::Dropped
+            | StatusCode::EndOfCapture
+            | StatusCode::RiskRunning
+            | StatusCode::RiskCooldown
+            | StatusCode::RiskHalted
+            | StatusCode::RiskReducing
+            | StatusCode::RiskStopped => return,
+        };
+        if let Some(link) = self.links.get_mut(usize::from(venue.0)) {
+            *link = up;
+        }
+        if up {
+            return;
+        }
+        for known in self.known.iter_mut().filter(|it| it.venue == venue) {
+            known.book.invalidate();
+            known.book_top = None;
+            known.quote = None;
+        }
+    }
+
+    /// Logic's time: the latest `at` of any event so far. Never steps back.
+    #[must_use]
+    pub const fn now(&self) -> Nanos {
+        self.now
+    }
+
+    /// The book of an instrument; `None` for an id of another table.
+    #[must_use]
+    pub fn book(&self, id: InstrumentId) -> Option<&Book> {
+        self.known(id).map(|it| &it.book)
+    }
+
+    /// The newer of the last quote and the valid book's top; `None` where neither has two sides.
+    #[must_use]
+    pub fn touch(&self, id: InstrumentId) -> Option<Touch> {
+        let known = self.known(id)?;
+        match (known.book_top, known.quote) {
+            (Some((book_seen, book)), Some((quote_seen, quote))) => {
+                Some(if quote_seen > book_seen { quote } else { book })
+            }
+            (Some((_, touch)), None) | (None, Some((_, touch))) => Some(touch),
+            (None, None) => None,
+        }
+    }
+
+    /// The price halfway between best bid and offer; see [`Touch::mid`].
+    #[must_use]
+    pub fn mid(&self, id: InstrumentId) -> Option<Price> {
+        self.touch(id).map(|it| it.mid())
+    }
+
+    /// The last trade, if there was one.
+    #[must_use]
+    pub fn last_trade(&self, id: InstrumentId) -> Option<LastTrade> {
+        self.known(id)?.trade
+    }
+
+    /// Logic's time of the instrument's last trade, quote or book level; 0 before the first.
+    #[must_use]
+    pub fn last_at(&self, id: InstrumentId) -> Nanos {
+        self.known(id).map_or(Nanos(0), |it| it.last_at)
+    }
+
+    /// Whether orders may rely on what is known of the instrument: its venue's link is up and its
+    /// book is valid; or, where the feed never spoke of a book, it has a quote.
+    #[must_use]
+    pub fn is_valid(&self, id: InstrumentId) -> bool {
+        self.known(id).is_some_and(|it| {
+            let known = if it.has_book { it.book.is_valid() } else { it.quote.is_some() };
+            known && self.is_connected(it.venue)
+        })
+    }
+
+    /// Whether the venue's link is up. A link is up until an event says that it is down.
+    #[must_use]
+    pub fn is_connected(&self, venue: VenueId) -> bool {
+        self.links.get(usize::from(venue.0)).copied().unwrap_or(false)
+    }
+
+    /// The book that last became invalid by its own content, and why: the feed must rebuild it.
+    #[must_use]
+    pub const fn last_broken(&self) -> Option<(InstrumentId, GapReason)> {
+        self.last_broken
+    }
+
+    /// Books that became invalid by their own content (crossed, too shallow) since the start.
+    #[must_use]
+    pub const fn broken_books(&self) -> u64 {
+        self.crossed
+    }
+
+    /// `amount` of `from`, expressed in `to`, at the mids of configured instruments.
+    ///
+    /// Ways are fixed at construction and tried in this order until one has all its mids: an
+    /// instrument `from/to`, one `to/from`, then two instruments over one intermediate currency;
+    /// among equals the lowest instrument ids first. Each step rounds to the nearest unit, halves
+    /// away from zero. `None` where no way has prices, or the result does not fit.
+    #[must_use]
+    pub fn convert(&self, amount: Money, from: CurrencyId, to: CurrencyId) -> Option<Money> {
+        if from == to {
+            return Some(amount);
+        }
+        self.routes.between(from, to).iter().find_map(|route| self.along(amount, *route))
+    }
+
+    /// What one whole unit of `currency` is worth in `to`; see [`Market::convert`].
+    #[must_use]
+    pub fn price_of(&self, currency: CurrencyId, to: CurrencyId) -> Option<Money> {
+        self.convert(Money(POW10[8]), currency, to)
+    }
+
+    fn along(&self, amount: Money, route: Route) -> Option<Money> {
+        let first = self.step(amount, route.first)?;
+        match route.second {
+            Some(hop) => self.step(first, hop),
+            None => Some(first),
+        }
+    }
+
+    fn step(&self, amount: Money, hop: Hop) -> Option<Money> {
+        let mid = self.mid(hop.instrument)?;
+        if mid.0 <= 0 {
+            return None;
+        }
+        let (amount, mid) = (i128::from(amount.0), i128::from(mid.0));
+        let one = i128::from(hop.one);
+        // At most 2^63 x 2^63 on top, far inside 128 bits.
+        let result = match hop.way {
+            Way::Sell => div_round(amount * mid, one),
+            Way::Buy => div_round(amount * one, mid),
+        };
+        i64::try_from(result).ok().map(Money)
+    }
+
+    fn known(&self, id: InstrumentId) -> Option<&Known> {
+        self.known.get(id.index())
+    }
+}
+
+fn touch(bid: Option<Level>, ask: Option<Level>, at: Nanos) -> Option<Touch> {
+    let (bid, ask) = (bid?, ask?);
+    // A feed promises both; a quote that breaks the promise is no price.
+    (bid.qty.0 > 0 && ask.qty.0 > 0 && bid.price < ask.price).then_some(Touch {
+        bid: bid.price,
+        bid_qty: bid.qty,
+        ask: ask.price,
+        ask_qty: ask.qty,
+        at,
+    })
+}
+
+/// Most ways kept for one pair of currencies; further ones are no better, only later.
+const ROUTES_MAX: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// From base to quote: multiply.
+    Sell,
+    /// From quote to base: divide.
+    Buy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hop {
+    instrument: InstrumentId,
+    way: Way,
+    /// `10^price_scale`: the price of one.
+    one: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Route {
+    first: Hop,
+    second: Option<Hop>,
+}
+
+/// The ways between currencies, sorted by pair.
+#[derive(Clone, Debug, Default)]
+struct Routes {
+    pairs: Vec<(CurrencyId, CurrencyId, usize)>,
+    routes: Vec<Route>,
+}
+
+impl Routes {
+    fn new(table: &InstrumentTable) -> Self {
+        let mut hops: Vec<(CurrencyId, CurrencyId, Hop)> = Vec::new();
+        for (id, it) in table.iter().filter(|(_, it)| it.base != it.quote) {
+            let hop = |way| Hop {
+                instrument: id,
+                way,
+                one: POW10.get(usize::from(it.price_scale)).copied().unwrap_or(1),
+            };
+            hops.push((it.base, it.quote, hop(Way::Sell)));
+            hops.push((it.quote, it.base, hop(Way::Buy)));
+        }
+        // Direct before inverse, then by id: the order in which ways are tried.
+        hops.sort_by_key(|(from, to, hop)| (*from, *to, hop.way == Way::Buy, hop.instrument));
+        let mut found: Vec<(CurrencyId, CurrencyId, Route)> = Vec::new();
+        for &(from, to, first) in &hops {
+            found.push((from, to, Route { first, second: None }));
+            let start = hops.partition_point(|(it, ..)| *it < to);
+            let onward = hops[start..].iter().take_while(|(it, ..)| *it == to);
+            for &(_, end, second) in onward.filter(|(_, end, _)| *end != from) {
+                let second = Some(second);
+                found.push((from, end, Route { first, second }));
+            }
+        }
+        // Stable: single steps stay in their order, double steps are ordered by their ids.
+        found.sort_by_key(|(from, to, route)| {
+            let ids = route.second.map(|it| (route.first.instrument, it.instrument));
+            (*from, *to, ids)
+        });
+        let mut ways = Self::default();
+        for pair in found.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            ways.pairs.push((pair[0].0, pair[0].1, ways.routes.len()));
+            let kept = pair.iter().take(ROUTES_MAX).map(|(.., route)| *route);
+            ways.routes.extend(kept);
+        }
+        ways
+    }
+
+    fn between(&self, from: CurrencyId, to: CurrencyId) -> &[Route] {
+        let key = |pair: &(CurrencyId, CurrencyId, usize)| (pair.0, pair.1);
+        let Ok(place) = self.pairs.binary_search_by_key(&(from, to), key) else {
+            return &[];
+        };
+        let start = self.pairs.get(place).map_or(0, |it| it.2);
+        let end = self.pairs.get(place + 1).map_or(self.routes.len(), |it| it.2);
+        self.routes.get(start..end).unwrap_or(&[])
+    }
+}
