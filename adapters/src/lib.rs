@@ -1,2 +1,9 @@
-//! placeholder
-pub mod sim;
+//! Everything that touches a wire: venue protocols, sockets, capture files, the simulated exchange.
+//!
+//! A venue's protocol lives in a folder of its own and is *sans-io*: bytes and times in, events and
+//! outgoing messages out ([`session`]). Sockets name no venue, and protocols name no socket.
+#![forbid(unsafe_code)]
+
+pub mod binance;
+pub mod capture;
+pub mod session;

@@ -1,0 +1,313 @@
+//! What a frame says, before anybody acts on it.
+//!
+//! Two readers produce the same [`Decoded`]: the scanner, which knows the exact spelling that the
+//! venue uses and nothing else, and the tape parser, which knows JSON. Checks of values are shared,
+//! so that the two can differ in speed only.
+
+use kairos_logic::instrument::InstrumentTable;
+use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, VenueId, parse_decimal};
+
+use super::symbols::{Listed, Symbols};
+use super::{scanner, tape};
+use crate::session::Fault;
+
+/// Most levels of both sides in one message. The venue's largest snapshot has 10 000.
+pub const LEVELS_MAX: usize = 1 << 15;
+/// Longest frame that is looked at, in bytes. A snapshot of 10 000 levels is about 400 kB.
+pub const FRAME_MAX: usize = 4 << 20;
+
+/// A price with the quantity that rests there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Positive.
+    pub price: Price,
+    /// Absolute, not negative; 0 removes the level.
+    pub qty: Qty,
+}
+
+/// A message that is known and not needed, or needed for other things than market data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// The venue will close the connection.
+    ServerShutdown,
+    /// Reply to a subscription.
+    Reply,
+    /// Error reply.
+    ErrorReply,
+    /// Candles, tickers, partial books, anything else with a type of its own.
+    Other,
+}
+
+/// A whole message. Levels of books are beside it, in [`Decoder::levels`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A trade, or an aggregate of trades.
+    Trade {
+        /// Of what.
+        instrument: InstrumentId,
+        /// When the venue matched it.
+        venue_at: Nanos,
+        /// Positive.
+        price: Price,
+        /// Positive.
+        qty: Qty,
+        /// Id of the trade or of the aggregate.
+        id: u64,
+        /// Who crossed the spread.
+        aggressor: Side,
+    },
+    /// The best bid and offer. The venue gives no time.
+    Quote {
+        /// Of what.
+        instrument: InstrumentId,
+        /// Update id of the book that it is the top of.
+        update: u64,
+        /// Best bid; all zero where nobody bids.
+        bid: Level,
+        /// Best ask; all zero where nobody offers.
+        ask: Level,
+    },
+    /// Changes of a book.
+    Depth {
+        /// Of what.
+        instrument: InstrumentId,
+        /// Place of the instrument in the session.
+        slot: u16,
+        /// When the venue sent it.
+        venue_at: Nanos,
+        /// First update id that it covers.
+        first: u64,
+        /// Last update id that it covers, not below `first`.
+        last: u64,
+    },
+    /// Known and not needed.
+    Ignored(Ignored),
+    /// About a symbol that is not configured.
+    UnknownSymbol,
+}
+
+/// Levels of one message: bids, then asks, each in the order of the message.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    items: Vec<Level>, // capacity LEVELS_MAX, never grown
+    bids: usize,       // in 0..=items.len()
+}
+
+impl Levels {
+    fn new() -> Self {
+        Self { items: Vec::with_capacity(LEVELS_MAX), bids: 0 }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.items.clear();
+        self.bids = 0;
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, level: Level) -> Result<(), Fault> {
+        if self.items.len() == LEVELS_MAX {
+            return Err(Fault::TooManyLevels);
+        }
+        self.items.push(level);
+        Ok(())
+    }
+
+    /// What was pushed so far are the bids.
+    pub(super) fn end_bids(&mut self) {
+        self.bids = self.items.len();
+    }
+
+    /// Every level with its side, bids first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Side, Level)> {
+        let bids = self.bids;
+        self.items.iter().enumerate().map(move |(n, &level)| {
+            let side = if n < bids { Side::Buy } else { Side::Sell };
+            (side, level)
+        })
+    }
+
+    /// How many of them are bids.
+    #[must_use]
+    pub fn bids(&self) -> usize {
+        self.bids
+    }
+
+    /// How many levels there are on both sides.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is no level.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+/// Reads frames of one venue's instruments. Allocates when it is made, and in the tape parser
+/// when a frame is larger than any before.
+#[derive(Debug)]
+pub struct Decoder {
+    pub(super) symbols: Symbols,
+    pub(super) levels: Levels,
+    tape: tape::Reader,
+}
+
+impl Decoder {
+    /// A decoder for the symbols of `instruments`, as they stand in the table.
+    #[must_use]
+    pub fn new(table: &InstrumentTable, venue: VenueId, instruments: &[InstrumentId]) -> Self {
+        Self {
+            symbols: Symbols::new(table, venue, instruments),
+            levels: Levels::new(),
+            tape: tape::Reader::new(),
+        }
+    }
+
+    /// Levels of the last [`Decoded::Depth`] or snapshot.
+    #[must_use]
+    pub fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// Reads a frame in the venue's own spelling. `None` says nothing but that the spelling is
+    /// another one: the frame may be bad, or good and spelled differently.
+    #[inline]
+    pub fn scan(&mut self, frame: &[u8]) -> Option<Decoded> {
+        scanner::frame(frame, &self.symbols, &mut self.levels)
+    }
+
+    /// Reads a frame in any spelling.
+    ///
+    /// # Errors
+    /// The [`Fault`] of a frame that is malformed or has values that make no sense.
+    pub fn parse(&mut self, frame: &[u8]) -> Result<Decoded, Fault> {
+        self.tape.frame(frame, &self.symbols, &mut self.levels)
+    }
+
+    /// Reads the snapshot of an instrument; the result is its `lastUpdateId`.
+    pub(super) fn scan_snapshot(&mut self, body: &[u8], listed: Listed) -> Option<u64> {
+        scanner::snapshot(body, listed, &mut self.levels)
+    }
+
+    /// As [`Self::scan_snapshot`], in any spelling.
+    pub(super) fn parse_snapshot(&mut self, body: &[u8], listed: Listed) -> Result<u64, Fault> {
+        self.tape.snapshot(body, listed, &mut self.levels)
+    }
+
+    /// The `lastUpdateId` of a snapshot whose instrument is not known yet.
+    pub(super) fn snapshot_id(&mut self, body: &[u8]) -> Result<u64, Fault> {
+        match scanner::snapshot_id(body) {
+            Some(id) => Ok(id),
+            None => self.tape.snapshot_id(body),
+        }
+    }
+}
+
+/// A positive price.
+#[inline]
+pub(super) fn price(text: &[u8], listed: Listed) -> Result<Price, Fault> {
+    match parse_decimal(text, listed.price_scale)? {
+        units @ 1.. => Ok(Price(units)),
+        _ => Err(Fault::NotPositive),
+    }
+}
+
+/// A quantity that is not negative.
+#[inline]
+pub(super) fn qty(text: &[u8], listed: Listed) -> Result<Qty, Fault> {
+    match parse_decimal(text, listed.qty_scale)? {
+        units @ 0.. => Ok(Qty(units)),
+        _ => Err(Fault::NotPositive),
+    }
+}
+
+/// A level of a book: quantity 0 removes it.
+#[inline]
+pub(super) fn level(price_text: &[u8], qty_text: &[u8], listed: Listed) -> Result<Level, Fault> {
+    Ok(Level { price: price(price_text, listed)?, qty: qty(qty_text, listed)? })
+}
+
+/// A time in milliseconds or, where asked for, in microseconds: told apart by their digits until
+/// the year 5138.
+#[inline]
+pub(super) fn time(number: u64) -> Result<Nanos, Fault> {
+    match number {
+        0..100_000_000_000_000 => number.checked_mul(1_000_000),
+        1_000_000_000_000_000..10_000_000_000_000_000 => number.checked_mul(1_000),
+        _ => None,
+    }
+    .map(Nanos)
+    .ok_or(Fault::Time)
+}
+
+/// The parts of a trade, checked.
+#[inline]
+pub(super) fn trade(
+    listed: Listed,
+    id: u64,
+    (price_text, qty_text): (&[u8], &[u8]),
+    time_number: u64,
+    buyer_is_maker: bool,
+) -> Result<Decoded, Fault> {
+    let qty = qty(qty_text, listed)?;
+    if qty.0 == 0 {
+        return Err(Fault::NotPositive);
+    }
+    Ok(Decoded::Trade {
+        instrument: listed.id,
+        venue_at: time(time_number)?,
+        price: price(price_text, listed)?,
+        qty,
+        id,
+        // The maker was there first: if that was the buyer, the seller crossed the spread.
+        aggressor: if buyer_is_maker { Side::Sell } else { Side::Buy },
+    })
+}
+
+/// The parts of a quote, checked: `bid < ask` where both sides are there.
+#[inline]
+pub(super) fn quote(
+    listed: Listed,
+    update: u64,
+    bid: (&[u8], &[u8]),
+    ask: (&[u8], &[u8]),
+) -> Result<Decoded, Fault> {
+    let (bid, ask) = (best(bid, listed)?, best(ask, listed)?);
+    if bid.qty.0 != 0 && ask.qty.0 != 0 && bid.price >= ask.price {
+        return Err(Fault::CrossedQuote);
+    }
+    Ok(Decoded::Quote { instrument: listed.id, update, bid, ask })
+}
+
+/// A side of a quote: both numbers positive, or both zero.
+#[inline]
+fn best((price_text, qty_text): (&[u8], &[u8]), listed: Listed) -> Result<Level, Fault> {
+    let price = Price(parse_decimal(price_text, listed.price_scale)?);
+    let qty = Qty(parse_decimal(qty_text, listed.qty_scale)?);
+    match (price.0, qty.0) {
+        (1.., 1..) | (0, 0) => Ok(Level { price, qty }),
+        _ => Err(Fault::NotPositive),
+    }
+}
+
+/// The head of a book update, checked.
+#[inline]
+pub(super) fn depth(
+    listed: Listed,
+    time_number: u64,
+    first: u64,
+    last: u64,
+) -> Result<Decoded, Fault> {
+    if last < first {
+        return Err(Fault::Reversed);
+    }
+    Ok(Decoded::Depth {
+        instrument: listed.id,
+        slot: listed.slot,
+        venue_at: time(time_number)?,
+        first,
+        last,
+    })
+}

@@ -1,0 +1,290 @@
+//! Instruments: from the venue's own list, or from nothing but their symbol.
+
+use kairos_logic::instrument::{Instrument, InstrumentTable};
+use kairos_logic::units::{MONEY_SCALE, Money, POW10, Price, Qty, VenueId, parse_decimal};
+use serde::Deserialize;
+
+/// Decimals that the venue writes.
+const DECIMALS: u8 = 8;
+/// Decimals of a price where nothing describes the instrument.
+const UNDESCRIBED_PRICE_SCALE: u8 = 10;
+/// Smallest order where nothing describes the instrument: 1e-6 at 8 decimals.
+const UNDESCRIBED_MIN_QTY: i64 = 100;
+
+/// Fees of an account, in parts per million of an order's value; negative is a rebate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fees {
+    /// For orders that rested.
+    pub maker_ppm: i32,
+    /// For orders that took.
+    pub taker_ppm: i32,
+}
+
+impl Default for Fees {
+    /// 0.1 % both, what an account without volume pays.
+    fn default() -> Self {
+        Self { maker_ppm: 1_000, taker_ppm: 1_000 }
+    }
+}
+
+/// Currencies that things are priced in, longest name first, so that `BTCFDUSD` is no pair in `USD`.
+const QUOTES: [&str; 40] = [
+    "FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USDP", "USDS", "USD1", "BIDR", "IDRT", "BKRW",
+    "BVND", "DOGE", "AEUR", "EURI", "BTC", "ETH", "BNB", "EUR", "TRY", "GBP", "AUD", "BRL", "RUB",
+    "UAH", "NGN", "DAI", "PAX", "VAI", "XRP", "TRX", "ZAR", "PLN", "RON", "ARS", "JPY", "MXN",
+    "CZK", "COP", "USD",
+];
+
+/// Splits a symbol into base and quote currency by the quote currencies that the venue has, the
+/// longest first. `None` where none of them ends the symbol, or nothing is left before it.
+#[must_use]
+pub fn split_symbol(symbol: &str) -> Option<(&str, &str)> {
+    QUOTES.iter().find_map(|quote| {
+        let base = symbol.strip_suffix(quote)?;
+        let start = symbol.len() - quote.len();
+        (!base.is_empty()).then(|| symbol.split_at(start))
+    })
+}
+
+/// An instrument that neither a table nor a list describes: 10 decimals for prices, 8 for
+/// quantities, the smallest steps that these allow. `None` where the symbol can not be split.
+#[must_use]
+pub fn undescribed(
+    symbol: &str,
+    venue: VenueId,
+    fees: Fees,
+    table: &mut InstrumentTable,
+) -> Option<Instrument> {
+    let (base, quote) = split_symbol(symbol)?;
+    Some(Instrument {
+        venue,
+        symbol: symbol.into(),
+        base: table.intern_currency(base),
+        quote: table.intern_currency(quote),
+        price_scale: UNDESCRIBED_PRICE_SCALE,
+        qty_scale: DECIMALS,
+        tick: Price(1),
+        lot: Qty(1),
+        min_qty: Qty(UNDESCRIBED_MIN_QTY),
+        min_notional: Money(0),
+        maker_fee_ppm: fees.maker_ppm,
+        taker_fee_ppm: fees.taker_ppm,
+    })
+}
+
+/// One instrument of the venue's list, its rules checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The venue's symbol.
+    pub symbol: String,
+    /// Base currency.
+    pub base: String,
+    /// Quote currency.
+    pub quote: String,
+    /// Whether it trades now.
+    pub trading: bool,
+    /// Decimals of prices: the venue writes 8 and so much is read, whatever the tick.
+    pub price_scale: u8,
+    /// Decimals of quantities: 8, or fewer where huge quantities are usual.
+    pub qty_scale: u8,
+    /// Smallest step of a price.
+    pub tick: Price,
+    /// Smallest step of a quantity.
+    pub lot: Qty,
+    /// Smallest order.
+    pub min_qty: Qty,
+    /// Smallest value of an order, in the quote currency.
+    pub min_notional: Money,
+}
+
+impl Listing {
+    /// The instrument, its currencies entered into the table.
+    #[must_use]
+    pub fn instrument(
+        &self,
+        venue: VenueId,
+        fees: Fees,
+        table: &mut InstrumentTable,
+    ) -> Instrument {
+        Instrument {
+            venue,
+            symbol: self.symbol.clone(),
+            base: table.intern_currency(&self.base),
+            quote: table.intern_currency(&self.quote),
+            price_scale: self.price_scale,
+            qty_scale: self.qty_scale,
+            tick: self.tick,
+            lot: self.lot,
+            min_qty: self.min_qty,
+            min_notional: self.min_notional,
+            maker_fee_ppm: fees.maker_ppm,
+            taker_fee_ppm: fees.taker_ppm,
+        }
+    }
+}
+
+/// Why a list of instruments can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// It is no such list.
+    #[error("not a list of instruments: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A rule of one instrument makes no sense.
+    #[error("{symbol}: {filter} {field} = {found:?}: {rule}")]
+    Filter {
+        /// Which instrument.
+        symbol: String,
+        /// Which filter.
+        filter: &'static str,
+        /// Which of its values.
+        field: &'static str,
+        /// What was found.
+        found: String,
+        /// What it has to be.
+        rule: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+struct RawList {
+    symbols: Vec<RawSymbol>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawSymbol {
+    symbol: String,
+    #[serde(default)]
+    status: String,
+    base_asset: String,
+    quote_asset: String,
+    filters: Vec<RawFilter>,
+}
+
+/// The filters of every type, with the values that we use.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawFilter {
+    filter_type: String,
+    tick_size: Option<String>,
+    step_size: Option<String>,
+    min_qty: Option<String>,
+    max_qty: Option<String>,
+    min_notional: Option<String>,
+}
+
+/// Reads the body of `GET /api/v3/exchangeInfo`: the instruments in `wanted`, or all where that is
+/// empty, in the order of the list. A wanted symbol that is not listed is simply not there.
+///
+/// # Errors
+/// [`ListError`] where the body is no such list, or a wanted instrument's filters are missing or
+/// make no sense.
+pub fn parse_list(body: &[u8], wanted: &[&str]) -> Result<Vec<Listing>, ListError> {
+    let list: RawList = serde_json::from_slice(body)?;
+    list.symbols
+        .iter()
+        .filter(|it| wanted.is_empty() || wanted.contains(&it.symbol.as_str()))
+        .map(listing)
+        .collect()
+}
+
+fn listing(raw: &RawSymbol) -> Result<Listing, ListError> {
+    let price = Filter::of(raw, "PRICE_FILTER");
+    let lot = Filter::of(raw, "LOT_SIZE");
+    // Only its size matters: what does not fit is simply very large.
+    let largest = lot.text("maxQty", |it| &it.max_qty)?;
+    let largest = parse_decimal(largest.as_bytes(), DECIMALS).unwrap_or(i64::MAX);
+    let qty_scale = qty_scale(largest, decimals(lot.text("stepSize", |it| &it.step_size)?));
+    let step = lot.number("stepSize", |it| &it.step_size, qty_scale)?.max(1);
+    let least = lot.number("minQty", |it| &it.min_qty, qty_scale)?;
+    let tick = price.number("tickSize", |it| &it.tick_size, DECIMALS)?;
+    let value = ["NOTIONAL", "MIN_NOTIONAL"].into_iter().find_map(|name| {
+        let filter = Filter::of(raw, name);
+        filter.raw.is_some().then_some(filter)
+    });
+    let min_notional = match value {
+        Some(filter) => filter.number("minNotional", |it| &it.min_notional, MONEY_SCALE)?,
+        None => 0,
+    };
+    Ok(Listing {
+        symbol: raw.symbol.clone(),
+        base: raw.base_asset.clone(),
+        quote: raw.quote_asset.clone(),
+        trading: raw.status == "TRADING",
+        price_scale: DECIMALS,
+        qty_scale,
+        // 0 switches the rule off; what remains is the smallest step that can be written.
+        tick: Price(tick.max(1)),
+        lot: Qty(step),
+        min_qty: Qty(least.max(step)),
+        min_notional: Money(min_notional),
+    })
+}
+
+/// Decimals of quantities: as many of 8 as leave room for a thousand of the largest orders, and
+/// never fewer than the step has.
+fn qty_scale(largest: i64, step_decimals: u8) -> u8 {
+    let room = i64::MAX / 1_000;
+    let mut scale = DECIMALS;
+    while scale > step_decimals && largest / POW10[usize::from(DECIMALS - scale)] > room {
+        scale -= 1;
+    }
+    scale
+}
+
+/// Decimals of a text without its trailing zeros.
+fn decimals(text: &str) -> u8 {
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    u8::try_from(fraction.trim_end_matches('0').len()).unwrap_or(u8::MAX)
+}
+
+/// A filter of one instrument, or its absence.
+struct Filter<'a> {
+    symbol: &'a str,
+    name: &'static str,
+    raw: Option<&'a RawFilter>,
+}
+
+impl<'a> Filter<'a> {
+    fn of(symbol: &'a RawSymbol, name: &'static str) -> Self {
+        Self {
+            symbol: &symbol.symbol,
+            name,
+            raw: symbol.filters.iter().find(|it| it.filter_type == name),
+        }
+    }
+
+    fn text(
+        &self,
+        field: &'static str,
+        get: impl Fn(&RawFilter) -> &Option<String>,
+    ) -> Result<&'a str, ListError> {
+        let found = self.raw.and_then(|raw| get(raw).as_deref());
+        found.ok_or_else(|| self.error(field, "", "must be there"))
+    }
+
+    /// The value in units of `10^-scale`, not negative.
+    fn number(
+        &self,
+        field: &'static str,
+        get: impl Fn(&RawFilter) -> &Option<String>,
+        scale: u8,
+    ) -> Result<i64, ListError> {
+        let text = self.text(field, get)?;
+        match parse_decimal(text.as_bytes(), scale) {
+            Ok(units @ 0..) => Ok(units),
+            Ok(_) => Err(self.error(field, text, "must not be negative")),
+            Err(_) => Err(self.error(field, text, "must be a decimal that fits")),
+        }
+    }
+
+    fn error(&self, field: &'static str, found: &str, rule: &'static str) -> ListError {
+        ListError::Filter {
+            symbol: self.symbol.into(),
+            filter: self.name,
+            field,
+            found: found.into(),
+            rule,
+        }
+    }
+}

@@ -1,0 +1,635 @@
+//! Market data of one connection: trades, quotes, books.
+
+use std::sync::Arc;
+
+use kairos_logic::event::{Event, Flags, GapReason, StatusCode};
+use kairos_logic::instrument::InstrumentTable;
+use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, Stamp, VenueId};
+
+use super::decode::{Decoded, Decoder, Ignored, Level};
+use super::symbols::Listed;
+use super::sync::{Fit, Step, Sync};
+use crate::session::{
+    Arrival, Counters, Fault, MarketSession, Outbox, Publish, Reconnect, SnapshotRequest,
+};
+
+/// A snapshot that has not come after this long is asked for again.
+const SNAPSHOT_OVERDUE_NS: u64 = 5_000_000_000;
+/// A book that nobody changes is asked for this long after the connection opened.
+const QUIET_NS: u64 = 1_000_000_000;
+/// Shortest time between two requests for the same book: they weigh 50 of 6 000 per minute.
+const SNAPSHOT_PAUSE_NS: u64 = 500_000_000;
+/// The venue closes a connection after 24 hours; it is replaced ten minutes earlier.
+const AGE_MAX_NS: u64 = (24 * 60 - 10) * 60 * 1_000_000_000;
+/// This many malformed frames ...
+const MALFORMED_MAX: usize = 5;
+/// ... within this time say that the connection can not be trusted.
+const MALFORMED_WITHIN_NS: u64 = 10_000_000_000;
+/// Most streams of one connection.
+const STREAMS_MAX: usize = 1_024;
+
+/// Which trades to subscribe to. Both are understood whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TradeStream {
+    /// Every trade.
+    #[default]
+    Trade,
+    /// Trades of one order at one price as one.
+    AggTrade,
+}
+
+/// What to ask the venue for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which trades.
+    pub trades: TradeStream,
+    /// Levels a side of a snapshot, at most 5000. Weight 50 up to 1000, 250 above.
+    pub snapshot_levels: u16,
+    /// Whether to subscribe by a message when the connection opens; otherwise the streams stand
+    /// in [`BinanceMarket::stream_path`].
+    pub subscribe_by_message: bool,
+    /// Never use the scanner: for comparisons only.
+    pub tape_only: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            trades: TradeStream::Trade,
+            snapshot_levels: 1_000,
+            subscribe_by_message: false,
+            tape_only: false,
+        }
+    }
+}
+
+/// Why a session can not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// No instrument to listen to.
+    #[error("no instruments")]
+    NoInstruments,
+    /// More streams than a connection may have.
+    #[error("{found} streams; one connection may have 1024")]
+    TooManyStreams {
+        /// Three for every instrument.
+        found: usize,
+    },
+    /// An instrument of another venue, or of no table.
+    #[error("instrument {id:?} is not in the venue's table")]
+    ForeignInstrument {
+        /// Which.
+        id: InstrumentId,
+    },
+}
+
+/// One instrument of the session.
+#[derive(Debug)]
+struct Feed {
+    listed: Listed,
+    stream: Box<[u8]>, // its symbol in lower case, as it begins the names of its streams
+    snapshot_path: Arc<str>,
+    asked_last: Option<Nanos>, // the last request, answered or not
+    sync: Sync,
+}
+
+/// The session of one market data connection. Allocates when it is made; afterwards only where the
+/// general parser meets a frame larger than any before.
+#[derive(Debug)]
+pub struct BinanceMarket {
+    venue: VenueId,
+    feeds: Vec<Feed>,
+    decoder: Decoder,
+    counters: Counters,
+    stream_path: String,
+    subscribe: Option<String>,
+    tape_only: bool,
+    opened: Option<Nanos>,
+    bad: [Option<Nanos>; MALFORMED_MAX], // times of the latest malformed frames, a ring
+    bad_next: usize,                     // in 0..MALFORMED_MAX
+}
+
+impl BinanceMarket {
+    /// A session for these instruments of the venue. Until it is opened it takes frames as a
+    /// connection whose beginning nobody saw.
+    ///
+    /// # Errors
+    /// [`SetupError`] where the venue would not serve them on one connection.
+    pub fn new(
+        table: &InstrumentTable,
+        venue: VenueId,
+        instruments: &[InstrumentId],
+        options: Options,
+    ) -> Result<Self, SetupError> {
+        if instruments.is_empty() {
+            return Err(SetupError::NoInstruments);
+        }
+        let found = instruments.len() * 3;
+        if found > STREAMS_MAX {
+            return Err(SetupError::TooManyStreams { found });
+        }
+        let decoder = Decoder::new(table, venue, instruments);
+        let mut feeds = Vec::with_capacity(instruments.len());
+        let mut streams = Vec::with_capacity(found);
+        for &id in instruments {
+            let symbol = table.instrument(id).map(|it| it.symbol.as_str());
+            let listed = symbol.and_then(|symbol| decoder.symbols.find(symbol.as_bytes()));
+            let (Some(symbol), Some(listed)) = (symbol, listed.filter(|it| it.id == id)) else {
+                return Err(SetupError::ForeignInstrument { id });
+            };
+            let lower = symbol.to_ascii_lowercase();
+            let trades = match options.trades {
+                TradeStream::Trade => "trade",
+                TradeStream::AggTrade => "aggTrade",
+            };
+            streams.extend([
+                format!("{lower}@{trades}"),
+                format!("{lower}@bookTicker"),
+                format!("{lower}@depth@100ms"),
+            ]);
+            let limit = options.snapshot_levels.clamp(1, 5_000);
+            feeds.push(Feed {
+                listed,
+                stream: lower.into_bytes().into_boxed_slice(),
+                snapshot_path: format!("/api/v3/depth?symbol={symbol}&limit={limit}").into(),
+                asked_last: None,
+                sync: Sync::new(),
+            });
+        }
+        let (stream_path, subscribe) = if options.subscribe_by_message {
+            let list = streams.join("\",\"");
+            let text = format!("{{\"method\":\"SUBSCRIBE\",\"params\":[\"{list}\"],\"id\":1}}");
+            (String::from("/stream"), Some(text))
+        } else {
+            (format!("/stream?streams={}", streams.join("/")), None)
+        };
+        Ok(Self {
+            venue,
+            feeds,
+            decoder,
+            counters: Counters::default(),
+            stream_path,
+            subscribe,
+            tape_only: options.tape_only,
+            opened: None,
+            bad: [None; MALFORMED_MAX],
+            bad_next: 0,
+        })
+    }
+
+    /// Path and query of the WebSocket address, behind host and port.
+    #[must_use]
+    pub fn stream_path(&self) -> &str {
+        &self.stream_path
+    }
+
+    /// One text frame. As [`MarketSession::on_frame`], without a call through a pointer per event.
+    #[inline]
+    pub fn frame<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        arrival: Arrival,
+        frame: &[u8],
+        out: &mut Outbox,
+        publish: &mut P,
+    ) {
+        self.counters.frames += 1;
+        let scanned = if self.tape_only { None } else { self.decoder.scan(frame) };
+        let decoded = match scanned {
+            Some(decoded) => decoded,
+            None => match self.decoder.parse(frame) {
+                Ok(decoded) => {
+                    self.count_fallback(decoded);
+                    decoded
+                }
+                Err(fault) => return self.malformed(arrival, frame, fault, out, publish),
+            },
+        };
+        match decoded {
+            Decoded::Trade { instrument, venue_at, price, qty, id, aggressor } => {
+                self.counters.trades += 1;
+                let event =
+                    Event::trade(arrival.at, venue_at, instrument, price, qty, id, aggressor);
+                publish(stamped(event, arrival.recv));
+            }
+            Decoded::Quote { instrument, update: _, bid, ask } => {
+                self.counters.quotes += 1;
+                let (bid, ask) = ((bid.price, bid.qty), (ask.price, ask.qty));
+                let event = Event::quote(arrival.at, Nanos(0), instrument, bid, ask);
+                publish(stamped(event, arrival.recv));
+            }
+            Decoded::Depth { instrument: _, slot, venue_at, first, last } => {
+                self.depth(arrival, slot, venue_at, (first, last), out, publish)
+            }
+            Decoded::Ignored(kind) => self.ignored(kind, out),
+            Decoded::UnknownSymbol => self.counters.unknown_symbols += 1,
+        }
+    }
+
+    fn count_fallback(&mut self, decoded: Decoded) {
+        match decoded {
+            Decoded::Trade { .. } | Decoded::Quote { .. } | Decoded::Depth { .. } => {
+                self.counters.fallbacks += 1;
+            }
+            Decoded::Ignored(_) | Decoded::UnknownSymbol => {}
+        }
+    }
+
+    fn ignored(&mut self, kind: Ignored, out: &mut Outbox) {
+        self.counters.ignored += 1;
+        match kind {
+            Ignored::ServerShutdown => out.reconnect(Reconnect::VenueShutdown),
+            Ignored::ErrorReply => self.counters.error_replies += 1,
+            Ignored::Reply | Ignored::Other => {}
+        }
+    }
+
+    #[inline]
+    fn depth<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        arrival: Arrival,
+        slot: u16,
+        venue_at: Nanos,
+        ids: (u64, u64),
+        out: &mut Outbox,
+        publish: &mut P,
+    ) {
+        let Some(feed) = self.feeds.get_mut(usize::from(slot)) else {
+            return; // a slot comes from the table that the feeds were made with
+        };
+        self.counters.depth_updates += 1;
+        let levels = &self.decoder.levels;
+        match feed.sync.update((arrival.at, venue_at), ids, levels) {
+            Step::Apply => {
+                let mut left = levels.len();
+                for (side, level) in levels.iter() {
+                    left -= 1;
+                    let flags = if left == 0 { Flags::LAST } else { Flags::NONE };
+                    let head = Head {
+                        at: arrival.at,
+                        recv: arrival.recv,
+                        venue_at,
+                        instrument: feed.listed.id,
+                        update: ids.1,
+                    };
+                    publish(head.book(side, level, flags));
+                }
+            }
+            Step::Stale => self.counters.depth_stale += 1,
+            Step::Buffered => ask(feed, arrival.at, &mut self.counters, out),
+            Step::Gap { expected } => {
+                let feed = usize::from(slot);
+                let found = (expected, ids.0);
+                self.gap(arrival.at, feed, GapReason::Sequence, found, out, publish);
+            }
+        }
+    }
+
+    /// Reports that a book is lost and asks for its snapshot. What waits in its `sync` is left.
+    fn gap<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        at: Nanos,
+        feed: usize,
+        why: GapReason,
+        (expected, found): (u64, u64),
+        out: &mut Outbox,
+        publish: &mut P,
+    ) {
+        let Some(feed) = self.feeds.get_mut(feed) else {
+            return;
+        };
+        self.counters.gaps += 1;
+        let id = feed.listed.id;
+        publish(Event::gap(at, id, why, expected, found));
+        let detail = i64::from(why as u8);
+        publish(Event::status(at, id, self.venue, StatusCode::Resync, detail));
+        ask(feed, at, &mut self.counters, out);
+    }
+
+    /// A frame that yields no event of its own. Cold.
+    #[cold]
+    fn malformed<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        arrival: Arrival,
+        frame: &[u8],
+        fault: Fault,
+        out: &mut Outbox,
+        publish: &mut P,
+    ) {
+        self.counters.count_fault(fault);
+        let damaged = self.depth_of(frame);
+        let id = damaged.map_or(InstrumentId::NONE, |feed| self.feeds[feed].listed.id);
+        self.report_malformed(arrival, id, fault, out, publish);
+        if let Some(feed) = damaged {
+            self.feeds[feed].sync.reset();
+            self.gap(arrival.at, feed, GapReason::Malformed, (0, 0), out, publish);
+        }
+    }
+
+    fn report_malformed<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        arrival: Arrival,
+        instrument: InstrumentId,
+        fault: Fault,
+        out: &mut Outbox,
+        publish: &mut P,
+    ) {
+        let detail = i64::try_from(arrival.number).unwrap_or(i64::MAX);
+        let code = StatusCode::Malformed;
+        publish(Event::status(arrival.at, instrument, self.venue, code, detail));
+        if fault.is_invalid_value() {
+            return;
+        }
+        self.bad[self.bad_next] = Some(arrival.at);
+        self.bad_next = (self.bad_next + 1) % MALFORMED_MAX;
+        // The next to be overwritten is the oldest.
+        if let Some(oldest) = self.bad[self.bad_next]
+            && arrival.at.since(oldest) <= MALFORMED_WITHIN_NS
+        {
+            self.bad = [None; MALFORMED_MAX];
+            out.reconnect(Reconnect::Malformed);
+        }
+    }
+
+    /// The feed of a bad frame that was a book update, as far as its remains tell. Where they do
+    /// not, the hole in the update ids will.
+    fn depth_of(&self, frame: &[u8]) -> Option<usize> {
+        let stream = after(frame, b"\"stream\":\"");
+        if let Some(name) = stream {
+            let named = |feed: &Feed| {
+                let rest = name.strip_prefix(&*feed.stream);
+                rest.is_some_and(|rest| rest.starts_with(b"@depth"))
+            };
+            if let Some(feed) = self.feeds.iter().position(named) {
+                return Some(feed);
+            }
+        }
+        after(frame, b"depthUpdate")?;
+        let symbol = after(frame, b"\"s\":\"")?;
+        let end = symbol.iter().position(|&byte| byte == b'"')?;
+        let listed = self.decoder.symbols.find(symbol.get(..end)?)?;
+        Some(usize::from(listed.slot))
+    }
+
+    /// The body of a snapshot. As [`MarketSession::on_snapshot`].
+    pub fn snapshot<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        arrival: Arrival,
+        instrument: Option<InstrumentId>,
+        body: &[u8],
+        out: &mut Outbox,
+        publish: &mut P,
+    ) {
+        let feed = match instrument {
+            Some(id) => self.feeds.iter().position(|feed| feed.listed.id == id),
+            None => match self.decoder.snapshot_id(body) {
+                Ok(id) => self.nearest(id),
+                Err(fault) => {
+                    self.counters.count_fault(fault);
+                    let id = InstrumentId::NONE;
+                    return self.report_malformed(arrival, id, fault, out, publish);
+                }
+            },
+        };
+        let Some(feed) = feed else {
+            self.counters.unknown_symbols += 1;
+            return;
+        };
+        if !self.feeds[feed].sync.is_waiting() {
+            self.counters.snapshots_refused += 1;
+            return;
+        }
+        match self.read_snapshot(body, self.feeds[feed].listed) {
+            Ok(update) => self.use_snapshot(arrival, feed, update, out, publish),
+            Err(fault) => {
+                self.counters.count_fault(fault);
+                self.feeds[feed].sync.asked = None; // asked again when its pause is over
+                let id = self.feeds[feed].listed.id;
+                self.report_malformed(arrival, id, fault, out, publish);
+            }
+        }
+    }
+
+    fn read_snapshot(&mut self, body: &[u8], listed: Listed) -> Result<u64, Fault> {
+        let scanned = if self.tape_only { None } else { self.decoder.scan_snapshot(body, listed) };
+        if let Some(update) = scanned {
+            return Ok(update);
+        }
+        let update = self.decoder.parse_snapshot(body, listed)?;
+        self.counters.fallbacks += 1;
+        Ok(update)
+    }
+
+    /// The waiting book whose update ids are nearest to those of a snapshot; a book without
+    /// updates only where it is the only one that waits.
+    fn nearest(&self, id: u64) -> Option<usize> {
+        let waiting = || (0..).zip(&self.feeds).filter(|(_, it)| it.sync.is_waiting());
+        let distances = waiting().filter_map(|(n, it)| Some((it.sync.distance(id)?, n)));
+        if let Some((_, feed)) = distances.min() {
+            return Some(feed);
+        }
+        let mut waiting = waiting().map(|(n, _)| n);
+        let only = waiting.next()?;
+        waiting.next().is_none().then_some(only)
+    }
+
+    fn use_snapshot<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        arrival: Arrival,
+        slot: usize,
+        update: u64,
+        out: &mut Outbox,
+        publish: &mut P,
+    ) {
+        let feed = &mut self.feeds[slot];
+        match feed.sync.snapshot(update) {
+            Fit::NotWanted => self.counters.snapshots_refused += 1,
+            Fit::TooOld { expected } => {
+                self.counters.snapshots_refused += 1;
+                let (why, found) = (GapReason::SnapshotTooOld, (expected, update));
+                self.gap(arrival.at, slot, why, found, out, publish);
+            }
+            Fit::Accepted => {
+                self.counters.snapshots += 1;
+                let levels = &self.decoder.levels;
+                let mut head = Head {
+                    at: arrival.at,
+                    recv: arrival.recv,
+                    venue_at: Nanos(0),
+                    instrument: feed.listed.id,
+                    update,
+                };
+                if levels.is_empty() {
+                    let none = Level { price: Price(0), qty: Qty(0) };
+                    let flags = Flags::SNAPSHOT.with(Flags::CLEAR).with(Flags::LAST);
+                    publish(head.book(Side::Buy, none, flags));
+                }
+                let count = levels.len();
+                for (n, (side, level)) in levels.iter().enumerate() {
+                    let first = if n == 0 { Flags::CLEAR } else { Flags::NONE };
+                    let last = if n + 1 == count { Flags::LAST } else { Flags::NONE };
+                    publish(head.book(side, level, Flags::SNAPSHOT.with(first).with(last)));
+                }
+                // What waited keeps its own time of arrival; it could not be used before `recv`.
+                let stale = feed.sync.take(|waited, bids, asks| {
+                    head.at = waited.at;
+                    head.venue_at = waited.venue_at;
+                    head.update = waited.last;
+                    let mut left = bids.len() + asks.len();
+                    for (side, side_levels) in [(Side::Buy, bids), (Side::Sell, asks)] {
+                        for &level in side_levels {
+                            left -= 1;
+                            let flags = if left == 0 { Flags::LAST } else { Flags::NONE };
+                            publish(head.book(side, level, flags));
+                        }
+                    }
+                });
+                self.counters.depth_stale += stale;
+            }
+        }
+    }
+}
+
+/// What the levels of one message have in common.
+struct Head {
+    at: Nanos,
+    recv: Stamp,
+    venue_at: Nanos,
+    instrument: InstrumentId,
+    update: u64,
+}
+
+impl Head {
+    #[inline]
+    fn book(&self, side: Side, level: Level, flags: Flags) -> Event {
+        let Level { price, qty } = level;
+        let (at, venue_at, update) = (self.at, self.venue_at, self.update);
+        let event = Event::book(at, venue_at, self.instrument, side, price, qty, update, flags);
+        stamped(event, self.recv)
+    }
+}
+
+#[inline]
+fn stamped(mut event: Event, recv: Stamp) -> Event {
+    event.recv = recv;
+    event
+}
+
+/// Asks for the snapshot of a book unless one is on its way or was asked for just now.
+fn ask(feed: &mut Feed, at: Nanos, counters: &mut Counters, out: &mut Outbox) {
+    let overdue = |asked: Nanos| at.since(asked) >= SNAPSHOT_OVERDUE_NS;
+    let paused = |asked: Nanos| at.since(asked) < SNAPSHOT_PAUSE_NS;
+    let pending = feed.sync.asked.is_some_and(|asked| !overdue(asked));
+    if pending || feed.asked_last.is_some_and(paused) {
+        return;
+    }
+    let request =
+        SnapshotRequest { instrument: feed.listed.id, path: Arc::clone(&feed.snapshot_path) };
+    if out.request(request) {
+        counters.snapshot_requests += 1;
+        feed.sync.asked = Some(at);
+        feed.asked_last = Some(at);
+    }
+}
+
+/// What follows the first occurrence of `mark`.
+fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    let at = text.windows(mark.len()).position(|window| window == mark)?;
+    text.get(at + mark.len()..)
+}
+
+impl MarketSession for BinanceMarket {
+    fn venue(&self) -> VenueId {
+        self.venue
+    }
+
+    fn on_open(&mut self, at: Nanos, out: &mut Outbox, publish: &mut Publish<'_>) {
+        self.opened = Some(at);
+        self.bad = [None; MALFORMED_MAX];
+        for feed in &mut self.feeds {
+            feed.sync.reset();
+        }
+        if let Some(text) = &self.subscribe {
+            out.send(text);
+        }
+        let code = StatusCode::Connected;
+        publish(Event::status(at, InstrumentId::NONE, self.venue, code, 0));
+    }
+
+    fn on_frame(
+        &mut self,
+        arrival: Arrival,
+        frame: &[u8],
+        out: &mut Outbox,
+        publish: &mut Publish<'_>,
+    ) {
+        self.frame(arrival, frame, out, publish);
+    }
+
+    fn on_snapshot(
+        &mut self,
+        arrival: Arrival,
+        instrument: Option<InstrumentId>,
+        body: &[u8],
+        out: &mut Outbox,
+        publish: &mut Publish<'_>,
+    ) {
+        self.snapshot(arrival, instrument, body, out, publish);
+    }
+
+    fn on_snapshot_failed(&mut self, at: Nanos, instrument: InstrumentId) {
+        let failed = |feed: &&mut Feed| feed.listed.id == instrument;
+        if let Some(feed) = self.feeds.iter_mut().find(failed) {
+            feed.sync.asked = None;
+            feed.asked_last = Some(at);
+        }
+    }
+
+    fn on_time(&mut self, at: Nanos, out: &mut Outbox, _publish: &mut Publish<'_>) {
+        let Some(opened) = self.opened else {
+            return;
+        };
+        let age = at.since(opened);
+        if age >= AGE_MAX_NS {
+            out.reconnect(Reconnect::Age);
+        }
+        if age >= QUIET_NS {
+            for feed in self.feeds.iter_mut().filter(|it| it.sync.is_waiting()) {
+                ask(feed, at, &mut self.counters, out);
+            }
+        }
+    }
+
+    fn on_close(&mut self, at: Nanos, publish: &mut Publish<'_>) {
+        self.opened = None;
+        for feed in &mut self.feeds {
+            feed.sync.reset();
+        }
+        let code = StatusCode::Disconnected;
+        publish(Event::status(at, InstrumentId::NONE, self.venue, code, 0));
+    }
+
+    fn resync(
+        &mut self,
+        at: Nanos,
+        instrument: Option<InstrumentId>,
+        why: GapReason,
+        out: &mut Outbox,
+        publish: &mut Publish<'_>,
+    ) {
+        for feed in 0..self.feeds.len() {
+            if instrument.is_none_or(|id| id == self.feeds[feed].listed.id) {
+                self.feeds[feed].sync.reset();
+                self.gap(at, feed, why, (0, 0), out, publish);
+            }
+        }
+    }
+
+    fn instrument(&self, symbol: &str) -> Option<InstrumentId> {
+        let listed = self.decoder.symbols.find(symbol.as_bytes())?;
+        Some(listed.id)
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}

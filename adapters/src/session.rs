@@ -1,0 +1,340 @@
+//! The contract between a venue's market data protocol and whoever owns its socket or its capture.
+//!
+//! A session knows the venue's words and keeps what is needed to understand the next frame. It has
+//! no socket, clock or thread: bytes and times go in, events and wishes come out. A recorded
+//! connection therefore replays through exactly the code that reads the live one.
+
+use std::sync::Arc;
+
+use kairos_logic::event::{Event, GapReason};
+use kairos_logic::units::{DecimalError, InstrumentId, Nanos, Stamp, VenueId};
+
+/// When and where a frame was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// When its bytes were read; under capture, the recorded receive time. Becomes `Event::at`.
+    pub at: Nanos,
+    /// Reading of the counter at that moment; zero where nobody measures. Becomes `Event::recv`.
+    pub recv: Stamp,
+    /// Line of the capture file, or count of the connection's frames, from 1. Names a bad frame.
+    pub number: u64,
+}
+
+/// Why a frame was dropped. Every variant has a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[repr(u8)]
+pub enum Fault {
+    /// Cut off, not UTF-8, or no JSON for another reason.
+    #[error("not JSON")]
+    NotJson = 0,
+    /// JSON, but a field is missing, doubled or of the wrong type.
+    #[error("unexpected shape")]
+    Shape = 1,
+    /// A number that is no plain decimal: `NaN`, `1e5`, empty text.
+    #[error("not a number")]
+    Number = 2,
+    /// More decimals than the instrument has.
+    #[error("too many decimals")]
+    TooFine = 3,
+    /// Larger than 64 bits hold in the instrument's scale.
+    #[error("number too large")]
+    TooLarge = 4,
+    /// A time that is neither in milliseconds nor in microseconds.
+    #[error("not a time")]
+    Time = 5,
+    /// Last update id before the first.
+    #[error("update ids reversed")]
+    Reversed = 6,
+    /// More levels than a frame may have.
+    #[error("too many levels")]
+    TooManyLevels = 7,
+    /// Longer than a frame may be.
+    #[error("frame too long")]
+    TooLong = 8,
+    /// A price, or the quantity of a trade or quote, that is zero or negative.
+    #[error("not positive")]
+    NotPositive = 9,
+    /// A best bid that is not below the best ask.
+    #[error("bid not below ask")]
+    CrossedQuote = 10,
+}
+
+impl Fault {
+    /// Every fault, in the order of its counter.
+    pub const ALL: [Self; 11] = [
+        Self::NotJson,
+        Self::Shape,
+        Self::Number,
+        Self::TooFine,
+        Self::TooLarge,
+        Self::Time,
+        Self::Reversed,
+        Self::TooManyLevels,
+        Self::TooLong,
+        Self::NotPositive,
+        Self::CrossedQuote,
+    ];
+
+    /// The name used in metrics.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::Shape => "shape",
+            Self::Number => "number",
+            Self::TooFine => "too_fine",
+            Self::TooLarge => "too_large",
+            Self::Time => "time",
+            Self::Reversed => "reversed",
+            Self::TooManyLevels => "too_many_levels",
+            Self::TooLong => "too_long",
+            Self::NotPositive => "not_positive",
+            Self::CrossedQuote => "crossed_quote",
+        }
+    }
+
+    /// Whether the message was well formed and only its values make no sense. Such messages are
+    /// dropped and counted, but say nothing against the connection.
+    #[must_use]
+    pub const fn is_invalid_value(self) -> bool {
+        matches!(self, Self::NotPositive | Self::CrossedQuote)
+    }
+}
+
+impl From<DecimalError> for Fault {
+    fn from(error: DecimalError) -> Self {
+        match error {
+            DecimalError::Empty | DecimalError::NotDecimal => Self::Number,
+            DecimalError::TooFine => Self::TooFine,
+            DecimalError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+/// What a session counted since it was made. Counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames received, whatever they were.
+    pub frames: u64,
+    /// Trades reported.
+    pub trades: u64,
+    /// Quotes reported.
+    pub quotes: u64,
+    /// Book updates received in good order, whether reported, buffered or stale.
+    pub depth_updates: u64,
+    /// Book updates that a snapshot had made obsolete.
+    pub depth_stale: u64,
+    /// Snapshots that made a book valid.
+    pub snapshots: u64,
+    /// Snapshots that nobody waited for, or that were older than the updates waiting for them.
+    pub snapshots_refused: u64,
+    /// Requests for a snapshot.
+    pub snapshot_requests: u64,
+    /// Gap events reported.
+    pub gaps: u64,
+    /// Trades, quotes and book updates that the scanner left to the general parser.
+    pub fallbacks: u64,
+    /// Messages of kinds that are known and not needed.
+    pub ignored: u64,
+    /// Error replies of the venue.
+    pub error_replies: u64,
+    /// Messages about symbols that are not configured.
+    pub unknown_symbols: u64,
+    /// Frames dropped, by [`Fault`] in the order of [`Fault::ALL`].
+    pub faults: [u64; Fault::ALL.len()],
+}
+
+impl Counters {
+    /// Frames dropped for any fault.
+    #[must_use]
+    pub fn malformed(&self) -> u64 {
+        self.faults.iter().sum()
+    }
+
+    /// Frames dropped for this fault.
+    #[must_use]
+    pub fn fault(&self, fault: Fault) -> u64 {
+        self.faults[fault as usize]
+    }
+
+    pub(crate) fn count_fault(&mut self, fault: Fault) {
+        self.faults[fault as usize] += 1;
+    }
+}
+
+/// A snapshot that a session needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRequest {
+    /// Whose book.
+    pub instrument: InstrumentId,
+    /// Path and query on the venue's REST host. Shared, so that asking does not allocate.
+    pub path: Arc<str>,
+}
+
+/// Why a session wants a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reconnect {
+    /// Too many malformed frames in a short time.
+    Malformed,
+    /// The venue announced that it will close this one.
+    VenueShutdown,
+    /// This one will soon reach the age at which the venue closes it.
+    Age,
+}
+
+/// What a session wants done. Its caller empties it after every call.
+///
+/// Room is allocated once. What does not fit is refused, never grown into: a refused snapshot
+/// request is repeated by the session when its answer does not come.
+#[derive(Debug)]
+pub struct Outbox {
+    text: String,
+    ends: Vec<usize>,
+    snapshots: Vec<SnapshotRequest>,
+    reconnect: Option<Reconnect>,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Outbox {
+    /// Room for messages: a subscription of 1024 streams of 40 bytes is 43 kB.
+    const TEXT_BYTES: usize = 1 << 16;
+    /// Room for messages of one call.
+    const TEXTS: usize = 64;
+    /// Room for requests of one call: one per instrument of a connection with 1024 streams.
+    const SNAPSHOTS: usize = 1_024;
+
+    /// An empty outbox with its room.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            text: String::with_capacity(Self::TEXT_BYTES),
+            ends: Vec::with_capacity(Self::TEXTS),
+            snapshots: Vec::with_capacity(Self::SNAPSHOTS),
+            reconnect: None,
+        }
+    }
+
+    /// Adds a text message to send; `false` where there is no room.
+    pub fn send(&mut self, text: &str) -> bool {
+        let fits = self.text.len() + text.len() <= self.text.capacity()
+            && self.ends.len() < self.ends.capacity();
+        if fits {
+            self.text.push_str(text);
+            self.ends.push(self.text.len());
+        }
+        fits
+    }
+
+    /// Adds a request for a snapshot; `false` where there is no room.
+    pub fn request(&mut self, request: SnapshotRequest) -> bool {
+        let fits = self.snapshots.len() < self.snapshots.capacity();
+        if fits {
+            self.snapshots.push(request);
+        }
+        fits
+    }
+
+    /// Asks for a new connection; the first reason stays.
+    pub fn reconnect(&mut self, why: Reconnect) {
+        self.reconnect.get_or_insert(why);
+    }
+
+    /// The messages to send, oldest first.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).filter_map(|(start, &end)| self.text.get(start..end))
+    }
+
+    /// The snapshots to fetch, oldest first.
+    #[must_use]
+    pub fn snapshots(&self) -> &[SnapshotRequest] {
+        &self.snapshots
+    }
+
+    /// Whether and why the connection should be replaced.
+    #[must_use]
+    pub const fn wants_reconnect(&self) -> Option<Reconnect> {
+        self.reconnect
+    }
+
+    /// Whether there is nothing to do. Cheap: asked after every frame.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.snapshots.is_empty() && self.reconnect.is_none()
+    }
+
+    /// Forgets everything; keeps the room.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.snapshots.clear();
+        self.reconnect = None;
+    }
+}
+
+/// Where events go. A plain closure serves; a trait object is fine per frame, and where every
+/// nanosecond counts a session's own generic method takes the closure itself.
+pub type Publish<'a> = dyn FnMut(Event) + 'a;
+
+/// The market data of one connection to one venue. Bytes in, events out, bytes back.
+///
+/// A frame is understood as a whole before its first event leaves: a bad frame yields no event
+/// but a `Status` that names it. `Event::in_after` is left to whoever publishes into a ring.
+pub trait MarketSession: Send {
+    /// The venue that speaks.
+    fn venue(&self) -> VenueId;
+
+    /// The connection is open: reports it, asks for what a fresh connection needs. All books are
+    /// unknown again.
+    fn on_open(&mut self, at: Nanos, out: &mut Outbox, publish: &mut Publish<'_>);
+
+    /// One text frame.
+    fn on_frame(
+        &mut self,
+        arrival: Arrival,
+        frame: &[u8],
+        out: &mut Outbox,
+        publish: &mut Publish<'_>,
+    );
+
+    /// The body of a snapshot. Without an instrument the session finds out whose it is.
+    fn on_snapshot(
+        &mut self,
+        arrival: Arrival,
+        instrument: Option<InstrumentId>,
+        body: &[u8],
+        out: &mut Outbox,
+        publish: &mut Publish<'_>,
+    );
+
+    /// A requested snapshot could not be fetched. It is asked for again, not at once.
+    fn on_snapshot_failed(&mut self, at: Nanos, instrument: InstrumentId);
+
+    /// Time passed. Called a few times per second; repeats requests whose answer is overdue.
+    fn on_time(&mut self, at: Nanos, out: &mut Outbox, publish: &mut Publish<'_>);
+
+    /// The connection is lost: reports it. That makes every book of the venue unusable.
+    fn on_close(&mut self, at: Nanos, publish: &mut Publish<'_>);
+
+    /// Rebuilds the book of one instrument, or all books: the caller dropped events or found the
+    /// book broken. Reports the gap and asks for snapshots.
+    fn resync(
+        &mut self,
+        at: Nanos,
+        instrument: Option<InstrumentId>,
+        why: GapReason,
+        out: &mut Outbox,
+        publish: &mut Publish<'_>,
+    );
+
+    /// The instrument of a symbol as the venue writes it, if this session serves it.
+    fn instrument(&self, symbol: &str) -> Option<InstrumentId>;
+
+    /// What was counted so far.
+    fn counters(&self) -> &Counters;
+}
