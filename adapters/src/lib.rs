@@ -7,3 +7,4 @@
 pub mod binance;
 pub mod capture;
 pub mod session;
+pub mod sim;
