@@ -105,6 +105,25 @@ pub(crate) fn encode(into: &mut [u8], prev: u32, seq: u64, frame: &Frame<'_>) ->
     crc
 }
 
+/// As [`encode`], for fixed lengths, with a checksum that the caller has computed.
+#[inline(always)]
+pub(crate) fn lay<const E: usize, const P: usize>(
+    into: &mut [u8],
+    crc: u32,
+    head: [u64; 3],
+    ext: &[u64; E],
+    payload: &[u8; P],
+) {
+    let len = FRAME_HEAD + E * 8 + P;
+    assert!(into.len() == aligned(len));
+    into[4..8].copy_from_slice(&crc.to_le_bytes());
+    for (at, word) in head.iter().chain(ext).enumerate() {
+        into[8 + at * 8..16 + at * 8].copy_from_slice(&word.to_le_bytes());
+    }
+    into[len - P..len].copy_from_slice(payload);
+    into[len..].fill(0);
+}
+
 /// The checksum of a frame: seeded by the frame before, over the length and everything after itself.
 pub(crate) fn checksum(prev: u32, len: u32, covered: &[u8]) -> u32 {
     crc32c_append(crc32c_append(prev, &len.to_le_bytes()), covered)
@@ -186,44 +205,50 @@ pub(crate) fn parse_committed(bytes: &[u8], len: u32, prev: u32) -> Result<Raw<'
         return Err(Flaw::Length { len, room });
     }
     let bytes = &bytes[..size];
-    let field = |at| word(bytes, at).unwrap_or_default(); // in range: size ≥ 32
-    let [k0, k1, s0, s1, flags, lane, ext_words, zero] = field(24).to_le_bytes();
-    let kind = u16::from_le_bytes([k0, k1]);
+    let kind = u16::from_le_bytes([bytes[24], bytes[25]]);
     let covered = if kind == PAD { FRAME_HEAD } else { size };
     let stored = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     let computed = checksum(prev, len, &bytes[8..covered]);
     if stored != computed {
         return Err(Flaw::Checksum { stored, computed });
     }
-    let ext_words = usize::from(ext_words);
-    let payload_at = FRAME_HEAD + ext_words * 8;
-    if ext_words > EXT_WORDS_MAX || payload_at > long {
+    let ext_words = usize::from(bytes[30]);
+    if ext_words > EXT_WORDS_MAX || FRAME_HEAD + ext_words * 8 > long {
         return Err(Flaw::Field("extension longer than the frame"));
     }
-    if kind == 0 || zero != 0 {
+    if kind == 0 || bytes[31] != 0 {
         return Err(Flaw::Field("type 0 or a reserved byte in use"));
     }
     let blank = if kind == PAD { FRAME_HEAD } else { long };
     if bytes[blank..].iter().any(|byte| *byte != 0) {
         return Err(Flaw::Field("padding is not zero"));
     }
+    Ok(decode(bytes, long))
+}
+
+/// The fields of a frame that has validated. `bytes` is the frame with its padding.
+pub(crate) fn decode(bytes: &[u8], len: usize) -> Raw<'_> {
+    let field = |at| word(bytes, at).unwrap_or_default(); // in range: a frame has 32 bytes
+    let [k0, k1, s0, s1, flags, lane, ext_words, _] = field(24).to_le_bytes();
+    let [_, _, _, _, c0, c1, c2, c3] = field(0).to_le_bytes();
+    let ext_words = usize::from(ext_words).min(EXT_WORDS_MAX);
     let mut ext = [0; EXT_WORDS_MAX];
     for (at, stamp) in ext.iter_mut().take(ext_words).enumerate() {
         *stamp = field(FRAME_HEAD + at * 8);
     }
-    Ok(Raw {
+    Raw {
         seq: field(8),
         ts: field(16),
-        kind,
+        kind: u16::from_le_bytes([k0, k1]),
         schema: u16::from_le_bytes([s0, s1]),
         flags,
         lane,
         ext,
         ext_words,
-        payload: &bytes[payload_at..long],
-        crc: stored,
-        size,
-    })
+        payload: bytes.get(FRAME_HEAD + ext_words * 8..len).unwrap_or_default(),
+        crc: u32::from_le_bytes([c0, c1, c2, c3]),
+        size: bytes.len(),
+    }
 }
 
 /// Where a reader stands in the chain: what the next frame must carry.

@@ -10,7 +10,7 @@
 //!   [`Keeper::turn`] in a loop: it prepares segments ahead, flushes behind, publishes the durable
 //!   watermark and seals. They share nothing but atomics ([`Shared`]) and prepared segments.
 //! * [`Journal`] opens a directory read-only, live or dead; its [`Reader`] verifies as it reads.
-//! * [`recover`], [`verify`] and [`fingerprint`] work on whole directories.
+//! * [`recover`], [`verify`], [`fingerprint`] and [`salvage`] work on whole directories.
 //!
 //! # What survives
 //!
@@ -37,6 +37,7 @@ mod options;
 mod prepare;
 mod reader;
 mod recover;
+mod salvage;
 mod scan;
 mod segment;
 mod shared;
@@ -60,6 +61,7 @@ pub use open::{Opened, create};
 pub use options::{Mode, NotReady, Options, RunFacts, clock_now};
 pub use reader::{FrameView, Journal, Reader, SegmentInfo, fingerprint};
 pub use recover::{Recovery, Report, Verdict, recover, recover_with};
+pub use salvage::{Salvaged, salvage};
 pub use shared::{Failure, FailureKind, Shared, Status};
 pub use sigbus::install_sigbus_handler;
 pub use verify::{Finding, Findings, Severity, verify};

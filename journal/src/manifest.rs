@@ -152,8 +152,11 @@ pub(crate) fn end(
     write_digested(&path, fields)
 }
 
+/// A run, or the file that is damaged and how.
+pub(crate) type MaybeRun = Result<RunInfo, (PathBuf, String)>;
+
 /// Reads all manifests; a damaged one is the inner error, with its file.
-pub(crate) fn read_all(dir: &Dir) -> Result<Vec<Result<RunInfo, (PathBuf, String)>>, Error> {
+pub(crate) fn read_all(dir: &Dir) -> Result<Vec<MaybeRun>, Error> {
     let mut runs = Vec::new();
     for (run, path) in dir.numbered_files("run-")? {
         runs.push(match read_digested(&path)? {

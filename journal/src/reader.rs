@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::codec::{Chain, EXT_WORDS_MAX, KIND_PHYSICAL, Raw, SEG_END};
+use crate::codec::{Chain, EXT_WORDS_MAX, FRAME_HEAD, KIND_PHYSICAL, Raw, SEG_END, decode};
 use crate::error::Error;
 use crate::files::{Dir, SegFile, Watermark, is_owned, read_watermarks};
 use crate::layout::{FRAMES_AT, HeaderFlaw, MAJOR, SegStart, SegmentHeader, SegmentState};
@@ -200,12 +200,10 @@ impl Reader {
     /// there.
     #[expect(clippy::should_implement_trait, reason = "the frame borrows from the reader")]
     pub fn next(&mut self) -> Result<Option<FrameView<'_>>, Error> {
-        let Some((offset, prev)) = self.advance()? else { return Ok(None) };
+        let Some((offset, len)) = self.advance()? else { return Ok(None) };
         let Some(current) = &self.current else { return Ok(None) };
-        // Validated a moment ago by `advance`; parsed again because a borrow cannot be handed through.
-        let raw = current.view.frame(offset, current.segment_len(), prev);
-        let raw = raw.ok().flatten();
-        Ok(raw.map(|raw| view_of(&raw, &current.header, offset)))
+        let raw = decode(current.view.range(offset, current.cursor), len);
+        Ok(Some(view_of(&raw, &current.header, offset)))
     }
 
     /// Segment and offset of the next frame, as far as known.
@@ -250,8 +248,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Steps over the next frame: its offset, and the checksum that seeds it.
-    fn advance(&mut self) -> Result<Option<(usize, u32)>, Error> {
+    /// Steps over the next frame, which has validated: its offset and length.
+    fn advance(&mut self) -> Result<Option<(usize, usize)>, Error> {
         loop {
             if self.current.is_none() && !self.open_next()? {
                 return Ok(None);
@@ -261,9 +259,9 @@ impl Reader {
                 self.leave();
                 continue;
             }
-            let (offset, prev) = (current.cursor, current.chain.crc);
+            let offset = current.cursor;
             let stepped = current.step().map_err(|flaw| current.damaged(&flaw))?;
-            let Some((seq, is_physical)) = stepped else {
+            let Some((seq, is_physical, len)) = stepped else {
                 if current.is_sealed_here()? {
                     self.leave();
                     continue;
@@ -272,7 +270,7 @@ impl Reader {
             };
             if self.from_seq <= seq && !(is_physical && seq == self.from_seq && self.is_sought) {
                 self.is_sought = false;
-                return Ok(Some((offset, prev)));
+                return Ok(Some((offset, len)));
             }
         }
     }
@@ -342,12 +340,8 @@ impl Reader {
 }
 
 impl Current {
-    fn segment_len(&self) -> usize {
-        segment_len(&self.header)
-    }
-
-    /// Validates the next frame and steps over it: its `seq`, and whether it is physical.
-    fn step(&mut self) -> Result<Option<(u64, bool)>, crate::codec::Flaw> {
+    /// Validates the next frame and steps over it: its `seq`, whether it is physical, its length.
+    fn step(&mut self) -> Result<Option<(u64, bool, usize)>, crate::codec::Flaw> {
         let end = segment_len(&self.header);
         let Some(raw) = self.view.frame(self.cursor, end, self.chain.crc)? else {
             return Ok(None);
@@ -355,7 +349,8 @@ impl Current {
         self.chain.admit(&raw)?;
         self.cursor += raw.size;
         self.is_closed = raw.kind == SEG_END;
-        Ok(Some((raw.seq, raw.kind & KIND_PHYSICAL != 0)))
+        let len = FRAME_HEAD + raw.ext_words * 8 + raw.payload.len();
+        Ok(Some((raw.seq, raw.kind & KIND_PHYSICAL != 0, len)))
     }
 
     /// Whether recovery sealed the segment exactly here.

@@ -55,7 +55,7 @@ impl View {
     /// The commit word at `at`, a multiple of 32; 0 beyond the end.
     fn commit_word(&self, at: usize) -> u32 {
         let Some(map) = &self.map else { return 0 };
-        if at % FRAME_ALIGN != 0 || map.len() < at + FRAME_HEAD {
+        if !at.is_multiple_of(FRAME_ALIGN) || map.len() < at + FRAME_HEAD {
             return 0;
         }
         // SAFETY: inside the mapping and aligned; the mapping lives as long as `self`. The word is

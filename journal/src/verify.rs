@@ -416,7 +416,7 @@ fn check_manifests(
     dir: &Dir,
     all: &mut Findings,
     segments: &[Examined],
-    runs: Vec<Result<RunInfo, (PathBuf, String)>>,
+    runs: Vec<manifest::MaybeRun>,
 ) {
     let mut known = Vec::new();
     for run in runs {

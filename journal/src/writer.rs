@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::codec::{
-    FRAME_HEAD, Frame, KIND_PHYSICAL, MARK, PAD, RUN_END, RUN_START, SEG_END, SEG_START,
-    TIME_ANCHOR, aligned, encode,
+    EXT_WORDS_MAX, FRAME_HEAD, FRAME_LEN_MAX, Frame, GAP, KIND_PHYSICAL, MARK, PAD, RUN_END,
+    RUN_START, SEG_END, SEG_START, TIME_ANCHOR, aligned, encode, lay, meta,
 };
 use crate::layout::{Anchor, FRAMES_AT, PAGE, SegStart};
 use crate::options::{NotReady, Options};
@@ -48,14 +48,14 @@ pub struct Writer {
     link: Arc<Link>,
     shared: Arc<Shared>,
     segment: Arc<Segment>,
-    base: *mut u8,     // of `segment`
-    cursor: usize,     // in [FRAMES_AT, hard], multiple of 32
-    soft: usize,       // ≤ hard: up to here without asking for the next segment
-    hard: usize,       // len - 32: SEG_END always fits
-    crc: u32,          // of the frame before the cursor
-    next_seq: u64,     // > 0
-    turn: usize,       // of the hand-over
-    instruction: bool, // CRC32C in hardware
+    base: *mut u8,      // of `segment`
+    cursor: usize,      // in [FRAMES_AT, hard], multiple of 32
+    soft: usize,        // ≤ hard: up to here without asking for the next segment
+    hard: usize,        // len - 32: SEG_END always fits
+    crc: u32,           // of the frame before the cursor
+    next_seq: u64,      // > 0
+    turn: usize,        // of the hand-over
+    instructions: bool, // the checksum in hardware
     frame_max: usize,
     reserve: usize,
     spin: Duration,
@@ -96,7 +96,7 @@ impl Writer {
             crc: parent.last_crc,
             next_seq: parent.last_seq + 1,
             turn: 1,
-            instruction: crate::crc::has_instruction(),
+            instructions: crate::crc::has_instructions(),
             frame_max: options.frame_max as usize,
             reserve: usize::try_from(options.halt_reserve()).unwrap_or(usize::MAX),
             spin: Duration::from_micros(u64::from(options.not_ready_spin_us)),
@@ -131,7 +131,7 @@ impl Writer {
         Ok(seq)
     }
 
-    /// As [`Self::append`], for a payload of a length known at compile time.
+    /// As [`Self::append`], with lengths known at compile time: the quick way for events.
     ///
     /// # Errors
     /// As [`Self::append`].
@@ -142,7 +142,40 @@ impl Writer {
         ext: &[u64; E],
         payload: &[u8; P],
     ) -> Result<u64, AppendError> {
+        const { assert!(E <= EXT_WORDS_MAX && FRAME_HEAD + E * 8 + P <= FRAME_LEN_MAX) };
+        #[cfg(target_arch = "x86_64")]
+        if const { P.is_multiple_of(8) && P > 0 } && self.instructions {
+            if self.frame_max < FRAME_HEAD + E * 8 + P || kind == 0 || kind & KIND_PHYSICAL != 0 {
+                return self.append(&Frame { ts, kind, schema, lane, ext, payload }); // it refuses
+            }
+            self.admit(const { aligned(FRAME_HEAD + E * 8 + P) })?;
+            // SAFETY: the processor has the instructions, asked at the start.
+            return Ok(unsafe { self.put_fixed((ts, kind, schema, lane), ext, payload) });
+        }
         self.append(&Frame { ts, kind, schema, lane, ext, payload })
+    }
+
+    /// Writes an event at the cursor; there is room.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    #[expect(clippy::cast_possible_truncation, reason = "len ≤ 64 KiB and ext ≤ 4, asserted")]
+    fn put_fixed<const E: usize, const P: usize>(
+        &mut self,
+        (ts, kind, schema, lane): (u64, u16, u16, u8),
+        ext: &[u64; E],
+        payload: &[u8; P],
+    ) -> u64 {
+        let len = const { FRAME_HEAD + E * 8 + P };
+        let seq = self.next_seq;
+        let head = [seq, ts, meta(kind, schema, 0, lane, E as u8)];
+        let crc = crate::crc::fixed(self.crc, len as u32, head, ext, payload);
+        lay(self.room(aligned(len)), crc, head, ext, payload);
+        self.last_ts = ts;
+        self.commit(len, aligned(len), crc);
+        self.next_seq = seq + 1;
+        self.shared.publish_committed(seq);
+        seq
     }
 
     /// Appends a mark: a physical frame, outside `seq` and fingerprint.
@@ -167,6 +200,18 @@ impl Writer {
     pub(crate) fn run_start(&mut self, payload: &[u8]) -> Result<(), AppendError> {
         let ts = self.last_ts;
         self.physical(&Frame { ts, kind: RUN_START, schema: 1, lane: 0, ext: &[], payload })
+    }
+
+    /// Records that events `from..=to` are nowhere, and goes on behind them. For salvage.
+    pub(crate) fn gap(&mut self, from: u64, to: u64) -> Result<(), AppendError> {
+        debug_assert!(from == self.next_seq && from <= to);
+        let mut payload = [0; 16];
+        payload[..8].copy_from_slice(&from.to_le_bytes());
+        payload[8..].copy_from_slice(&to.to_le_bytes());
+        let (ts, payload) = (self.last_ts, &payload[..]);
+        self.physical(&Frame { ts, kind: GAP, schema: 1, lane: 0, ext: &[], payload })?;
+        self.next_seq = to + 1;
+        Ok(())
     }
 
     /// Ends the run: `RUN_END` with the caller's `payload`, then the end of the segment. After this
