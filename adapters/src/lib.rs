@@ -8,3 +8,5 @@ pub mod binance;
 pub mod capture;
 pub mod session;
 pub mod sim;
+#[cfg(test)]
+mod testing;

@@ -10,6 +10,8 @@ mod scanner;
 mod symbols;
 mod sync;
 mod tape;
+#[cfg(test)]
+mod tests;
 
 pub use decode::{Decoded, Decoder, FRAME_MAX, Ignored, LEVELS_MAX, Level, Levels};
 pub use market::{BinanceMarket, Options, SetupError, TradeStream};

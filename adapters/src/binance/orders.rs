@@ -1,1 +1,523 @@
-//! Order messages.
+//! Messages that place and cancel orders over the WebSocket interface, and ids both ways.
+//!
+//! What does not change from order to order is written once, when the encoder is made: encoding
+//! copies it and fills in five numbers, without allocation. Parameters stand in the order of their
+//! names, which is the order that a signature covers: what has to be signed follows from
+//! [`Encoded::params`], and `apiKey` and `signature` have their places before and behind it. Without
+//! them the venue takes a message only on a connection that has logged on.
+
+use std::ops::Range;
+
+use kairos_logic::instrument::InstrumentTable;
+use kairos_logic::order::{Action, Decision, OrderFlags, OrderType, TimeInForce};
+use kairos_logic::units::{InstrumentId, Nanos, OrderId, Side, VenueId};
+
+/// Room that every message fits into, in bytes: fixed text 190, a symbol of 23, ids twice 23, two
+/// decimals of 21, a time of 20.
+pub const MESSAGE_MAX: usize = 512;
+/// Longest client order id: letter, run of 8 digits, hyphen, counter of 13 digits.
+pub const CLIENT_ID_MAX: usize = 23;
+
+/// First letter of our client order ids.
+const OURS: u8 = b'k';
+
+/// Why a decision is no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// Its instrument is not one of the venue's.
+    #[error("instrument {0:?} is not traded here")]
+    UnknownInstrument(InstrumentId),
+    /// It neither places nor cancels.
+    #[error("a decision about {0:?} is no order")]
+    NotAnOrder(Action),
+    /// A price or quantity that is not positive.
+    #[error("price or quantity {0} is not positive")]
+    NotPositive(i64),
+    /// An order that must rest and must not rest.
+    #[error("post-only does not go with {0:?}")]
+    PostOnly(TimeInForce),
+    /// The buffer is shorter than [`MESSAGE_MAX`].
+    #[error("no room for the message")]
+    NoRoom,
+}
+
+/// A message, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded<'a> {
+    /// The whole text.
+    pub text: &'a str,
+    /// Where its parameters stand, without the braces around them.
+    pub params: Range<usize>,
+}
+
+/// How the venue calls what an order may be.
+#[derive(Clone, Copy)]
+enum Shape {
+    Limit(TimeInForce),
+    LimitMaker,
+    Market,
+}
+
+impl Shape {
+    const ALL: [Self; 5] = [
+        Self::Limit(TimeInForce::Gtc),
+        Self::Limit(TimeInForce::Ioc),
+        Self::Limit(TimeInForce::Fok),
+        Self::LimitMaker,
+        Self::Market,
+    ];
+
+    fn of(decision: &Decision) -> Result<Self, EncodeError> {
+        let post_only = decision.flags.has(OrderFlags::POST_ONLY);
+        match (decision.order_type, decision.tif, post_only) {
+            (OrderType::Market, _, false) => Ok(Self::Market),
+            (OrderType::Limit, tif, false) => Ok(Self::Limit(tif)),
+            (OrderType::Limit, TimeInForce::Gtc, true) => Ok(Self::LimitMaker),
+            (OrderType::Limit | OrderType::Market, tif, true) => Err(EncodeError::PostOnly(tif)),
+        }
+    }
+
+    /// Place in [`Self::ALL`].
+    fn index(self) -> usize {
+        match self {
+            Self::Limit(TimeInForce::Gtc) => 0,
+            Self::Limit(TimeInForce::Ioc) => 1,
+            Self::Limit(TimeInForce::Fok) => 2,
+            Self::LimitMaker => 3,
+            Self::Market => 4,
+        }
+    }
+
+    /// What follows the quantity, up to the time, and what follows the time.
+    fn tail(self, side: &str, symbol: &str) -> String {
+        let tif = match self {
+            Self::Limit(TimeInForce::Gtc) => ",\"timeInForce\":\"GTC\"",
+            Self::Limit(TimeInForce::Ioc) => ",\"timeInForce\":\"IOC\"",
+            Self::Limit(TimeInForce::Fok) => ",\"timeInForce\":\"FOK\"",
+            Self::LimitMaker | Self::Market => "",
+        };
+        format!("\",\"side\":\"{side}\",\"symbol\":\"{symbol}\"{tif},\"timestamp\":")
+    }
+
+    fn end(self) -> &'static [u8] {
+        match self {
+            Self::Limit(_) => b",\"type\":\"LIMIT\"",
+            Self::LimitMaker => b",\"type\":\"LIMIT_MAKER\"",
+            Self::Market => b",\"type\":\"MARKET\"",
+        }
+    }
+}
+
+/// The fixed text of one instrument.
+#[derive(Debug)]
+struct Template {
+    tails: [[Box<[u8]>; 5]; 2], // by side, by shape
+    cancel: Box<[u8]>,          // what follows the id of the order to cancel, up to the time
+    price_scale: u8,
+    qty_scale: u8,
+}
+
+impl Template {
+    fn new(symbol: &str, price_scale: u8, qty_scale: u8) -> Self {
+        let tails = |side: &str| Shape::ALL.map(|shape| boxed(shape.tail(side, symbol)));
+        Self {
+            tails: [tails("BUY"), tails("SELL")],
+            cancel: boxed(format!("\",\"symbol\":\"{symbol}\",\"timestamp\":")),
+            price_scale,
+            qty_scale,
+        }
+    }
+}
+
+fn boxed(text: String) -> Box<[u8]> {
+    text.into_bytes().into_boxed_slice()
+}
+
+/// Writes the messages of one venue's instruments.
+#[derive(Debug)]
+pub struct OrderEncoder {
+    templates: Vec<Option<Template>>, // by instrument id
+}
+
+impl OrderEncoder {
+    /// Prepares the fixed text of every instrument of the venue.
+    #[must_use]
+    pub fn new(table: &InstrumentTable, venue: VenueId) -> Self {
+        let template = |(_, it): (_, &kairos_logic::instrument::Instrument)| {
+            let ours = it.venue == venue;
+            ours.then(|| Template::new(&it.symbol, it.price_scale, it.qty_scale))
+        };
+        Self { templates: table.iter().map(template).collect() }
+    }
+
+    /// Writes the message of a decision that places or cancels into `buffer`. `now` becomes the
+    /// message's timestamp, in milliseconds: the venue refuses what is older than its window.
+    ///
+    /// # Errors
+    /// [`EncodeError`]; nothing may be sent then.
+    pub fn encode<'b>(
+        &self,
+        decision: &Decision,
+        now: Nanos,
+        buffer: &'b mut [u8],
+    ) -> Result<Encoded<'b>, EncodeError> {
+        let id = decision.instrument;
+        let template = self.templates.get(id.index()).and_then(Option::as_ref);
+        let template = template.ok_or(EncodeError::UnknownInstrument(id))?;
+        let mut out = Out { buffer, len: 0 };
+        let start = match decision.action {
+            Action::Place => place(&mut out, template, decision, now)?,
+            Action::Cancel => cancel(&mut out, template, decision, now)?,
+            Action::State => return Err(EncodeError::NotAnOrder(decision.action)),
+        };
+        let end = out.len;
+        out.put(b"}}")?;
+        let Out { buffer, len } = out;
+        let text = buffer.get(..len).ok_or(EncodeError::NoRoom)?;
+        // Every piece is text, so this can not fail; it costs less than the message's copy.
+        let text = std::str::from_utf8(text).map_err(|_| EncodeError::NoRoom)?;
+        Ok(Encoded { text, params: start..end })
+    }
+}
+
+fn place(
+    out: &mut Out<'_>,
+    template: &Template,
+    decision: &Decision,
+    now: Nanos,
+) -> Result<usize, EncodeError> {
+    let shape = Shape::of(decision)?;
+    out.put(b"{\"id\":\"")?;
+    out.client_id(OURS, decision.order)?;
+    out.put(b"\",\"method\":\"order.place\",\"params\":{")?;
+    let start = out.len;
+    out.put(b"\"newClientOrderId\":\"")?;
+    out.client_id(OURS, decision.order)?;
+    match shape {
+        Shape::Limit(_) | Shape::LimitMaker => {
+            out.put(b"\",\"price\":\"")?;
+            out.decimal(decision.price.0, template.price_scale)?;
+        }
+        Shape::Market => {}
+    }
+    out.put(b"\",\"quantity\":\"")?;
+    out.decimal(decision.qty.0, template.qty_scale)?;
+    let [buys, sells] = &template.tails;
+    let tails = match decision.side {
+        Side::Buy => buys,
+        Side::Sell => sells,
+    };
+    out.put(tails.get(shape.index()).map_or(&[], |tail| tail))?;
+    out.integer(now.0 / 1_000_000)?;
+    out.put(shape.end())?;
+    Ok(start)
+}
+
+fn cancel(
+    out: &mut Out<'_>,
+    template: &Template,
+    decision: &Decision,
+    now: Nanos,
+) -> Result<usize, EncodeError> {
+    out.put(b"{\"id\":\"")?;
+    out.client_id(b'c', decision.order)?; // replies to place and cancel must be told apart
+    out.put(b"\",\"method\":\"order.cancel\",\"params\":{")?;
+    let start = out.len;
+    out.put(b"\"origClientOrderId\":\"")?;
+    out.client_id(OURS, decision.order)?;
+    out.put(&template.cancel)?;
+    out.integer(now.0 / 1_000_000)?;
+    Ok(start)
+}
+
+/// The client order id that an order has at the venue: `k<run>-<counter>`. Its bytes are in the
+/// venue's charset (letters, digits, hyphen, underscore; at most 36).
+///
+/// # Errors
+/// [`EncodeError::NoRoom`] in a buffer shorter than [`CLIENT_ID_MAX`].
+pub fn write_client_id(order: OrderId, buffer: &mut [u8]) -> Result<&[u8], EncodeError> {
+    let mut out = Out { buffer, len: 0 };
+    out.client_id(OURS, order)?;
+    let Out { buffer, len } = out;
+    buffer.get(..len).ok_or(EncodeError::NoRoom)
+}
+
+/// The order of a client order id; `None` for ids that [`write_client_id`] does not write, such as
+/// those of orders that somebody else placed.
+#[must_use]
+pub fn read_client_id(text: &[u8]) -> Option<OrderId> {
+    let ids = text.strip_prefix(&[OURS])?;
+    let hyphen = ids.iter().position(|&byte| byte == b'-')?;
+    let (run, counter) = ids.split_at_checked(hyphen)?;
+    let run = number(run, 1 << (64 - OrderId::COUNTER_BITS))?;
+    let counter = number(counter.get(1..)?, 1 << OrderId::COUNTER_BITS)?;
+    Some(OrderId::new(run, counter))
+}
+
+/// Reads digits without leading zeros, below `limit`.
+fn number(text: &[u8], limit: u64) -> Option<u64> {
+    if text.is_empty() || (text.len() > 1 && text.starts_with(b"0")) {
+        return None;
+    }
+    let value = text.iter().try_fold(0_u64, |value, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })?;
+    (value < limit).then_some(value)
+}
+
+/// A buffer that is being filled.
+struct Out<'b> {
+    buffer: &'b mut [u8],
+    len: usize,
+}
+
+/// Most digits of a `u64`.
+const DIGITS: usize = 20;
+
+impl Out<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let end = self.len + bytes.len();
+        let room = self.buffer.get_mut(self.len..end);
+        room.ok_or(EncodeError::NoRoom)?.copy_from_slice(bytes);
+        self.len = end;
+        Ok(())
+    }
+
+    fn client_id(&mut self, letter: u8, order: OrderId) -> Result<(), EncodeError> {
+        self.put(&[letter])?;
+        self.integer(order.run())?;
+        self.put(b"-")?;
+        self.integer(order.counter())
+    }
+
+    fn integer(&mut self, value: u64) -> Result<(), EncodeError> {
+        let (digits, start) = digits(value);
+        self.put(digits.get(start..).unwrap_or(&[]))
+    }
+
+    /// A positive decimal without trailing zeros behind the point.
+    fn decimal(&mut self, units: i64, scale: u8) -> Result<(), EncodeError> {
+        let Ok(magnitude @ 1..) = u64::try_from(units) else {
+            return Err(EncodeError::NotPositive(units));
+        };
+        let (digits, mut start) = digits(magnitude);
+        // `digits` is filled with zeros, so the whole part has at least one digit.
+        let point = DIGITS - usize::from(scale).min(DIGITS - 1);
+        start = start.min(point - 1);
+        self.put(digits.get(start..point).unwrap_or(&[]))?;
+        let fraction = digits.get(point..).unwrap_or(&[]);
+        let zeros = fraction.iter().rev().take_while(|&&digit| digit == b'0').count();
+        if zeros == fraction.len() {
+            return Ok(());
+        }
+        self.put(b".")?;
+        self.put(fraction.get(..fraction.len() - zeros).unwrap_or(&[]))
+    }
+}
+
+/// The digits of a number behind zeros, and where they begin.
+#[inline]
+fn digits(mut value: u64) -> ([u8; DIGITS], usize) {
+    let mut text = [b'0'; DIGITS];
+    let mut start = DIGITS;
+    for (n, digit) in text.iter_mut().enumerate().rev() {
+        // Below 10, so the cast keeps it.
+        #[expect(clippy::cast_possible_truncation, reason = "a digit is below 10")]
+        let last = (value % 10) as u8;
+        *digit = b'0' + last;
+        value /= 10;
+        start = n;
+        if value == 0 {
+            break;
+        }
+    }
+    (text, start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binance::instruments::{Fees, undescribed};
+    use kairos_logic::code::Code;
+    use kairos_logic::order::{Reason, RiskState, Verdict};
+    use kairos_logic::units::{Decimal, Money, Price, Qty, Seq, StrategyId};
+    use proptest::prelude::*;
+
+    const NOW: Nanos = Nanos(1_700_000_000_123_456_789);
+
+    fn encoder() -> OrderEncoder {
+        let mut table = InstrumentTable::default();
+        table.venues = vec!["binance".into(), "other".into()];
+        for (venue, symbol) in [(0, "BTCUSDT"), (1, "ETHUSDT")] {
+            let it = undescribed(symbol, VenueId(venue), Fees::default(), &mut table);
+            table.instruments.push(it.unwrap());
+        }
+        table.instruments[0].price_scale = 2;
+        OrderEncoder::new(&table, VenueId(0))
+    }
+
+    fn decision(order_type: OrderType, tif: TimeInForce, flags: OrderFlags) -> Decision {
+        Decision {
+            cause: Seq(1),
+            at: NOW,
+            order: OrderId::new(3, 41),
+            price: Price(6_183_750),
+            qty: Qty(1_000_000),
+            found: 0,
+            limit: 0,
+            notional: Money(0),
+            instrument: InstrumentId(0),
+            confidence: 0,
+            tag: 0,
+            strategy: StrategyId(0),
+            action: Action::Place,
+            side: Side::Buy,
+            order_type,
+            tif,
+            flags,
+            reason: Reason::Entry,
+            verdict: Verdict::Approved,
+            code: Code::None,
+            state: RiskState::Running,
+        }
+    }
+
+    fn check(decision: &Decision, method: &str, params: &str) {
+        let mut buffer = [0; MESSAGE_MAX];
+        let encoded = encoder().encode(decision, NOW, &mut buffer).unwrap();
+        assert_eq!(&encoded.text[encoded.params.clone()], params);
+        let json: serde_json::Value = serde_json::from_str(encoded.text).unwrap();
+        assert_eq!(json["method"], method);
+        let keys: Vec<_> = params.split(',').map(|it| it.split_once(':').unwrap().0).collect();
+        assert!(keys.is_sorted(), "a signature covers sorted names: {keys:?}");
+    }
+
+    #[test]
+    fn messages_say_what_was_decided() {
+        use OrderType::{Limit, Market};
+        use TimeInForce::{Fok, Gtc, Ioc};
+        let none = OrderFlags::NONE;
+        check(
+            &decision(Limit, Gtc, none),
+            "order.place",
+            r#""newClientOrderId":"k3-41","price":"61837.5","quantity":"0.01","side":"BUY","symbol":"BTCUSDT","timeInForce":"GTC","timestamp":1700000000123,"type":"LIMIT""#,
+        );
+        let mut sell = decision(Limit, Ioc, none);
+        sell.side = Side::Sell;
+        sell.price = Price(7);
+        sell.qty = Qty(12_300_000_000);
+        check(
+            &sell,
+            "order.place",
+            r#""newClientOrderId":"k3-41","price":"0.07","quantity":"123","side":"SELL","symbol":"BTCUSDT","timeInForce":"IOC","timestamp":1700000000123,"type":"LIMIT""#,
+        );
+        check(
+            &decision(Limit, Gtc, OrderFlags::POST_ONLY),
+            "order.place",
+            r#""newClientOrderId":"k3-41","price":"61837.5","quantity":"0.01","side":"BUY","symbol":"BTCUSDT","timestamp":1700000000123,"type":"LIMIT_MAKER""#,
+        );
+        check(
+            &decision(Market, Fok, none),
+            "order.place",
+            r#""newClientOrderId":"k3-41","quantity":"0.01","side":"BUY","symbol":"BTCUSDT","timestamp":1700000000123,"type":"MARKET""#,
+        );
+        let mut cancel = decision(Limit, Gtc, none);
+        cancel.action = Action::Cancel;
+        check(
+            &cancel,
+            "order.cancel",
+            r#""origClientOrderId":"k3-41","symbol":"BTCUSDT","timestamp":1700000000123"#,
+        );
+    }
+
+    #[test]
+    fn what_is_no_order_is_not_encoded() {
+        let good = decision(OrderType::Limit, TimeInForce::Gtc, OrderFlags::NONE);
+        let mut buffer = [0; MESSAGE_MAX];
+        let mut refused = |change: &dyn Fn(&mut Decision), want: EncodeError| {
+            let mut bad = good;
+            change(&mut bad);
+            assert_eq!(encoder().encode(&bad, NOW, &mut buffer), Err(want));
+        };
+        refused(&|it| it.price = Price(0), EncodeError::NotPositive(0));
+        refused(&|it| it.qty = Qty(-1), EncodeError::NotPositive(-1));
+        refused(&|it| it.action = Action::State, EncodeError::NotAnOrder(Action::State));
+        for id in [1, 2, u16::MAX] {
+            let id = InstrumentId(id);
+            refused(&|it| it.instrument = id, EncodeError::UnknownInstrument(id));
+        }
+        let ioc = TimeInForce::Ioc;
+        refused(
+            &|it| (it.flags, it.tif) = (OrderFlags::POST_ONLY, ioc),
+            EncodeError::PostOnly(ioc),
+        );
+        for room in 0..100 {
+            let short = encoder().encode(&good, NOW, &mut buffer[..room]);
+            assert_eq!(short, Err(EncodeError::NoRoom));
+        }
+    }
+
+    #[test]
+    fn the_longest_message_fits() {
+        let mut table = InstrumentTable::default();
+        let symbol = "ABCDEFGHIJKLMNOPQRSUSDT";
+        let it = undescribed(symbol, VenueId(0), Fees::default(), &mut table);
+        table.instruments.push(it.unwrap());
+        let mut longest = decision(OrderType::Limit, TimeInForce::Gtc, OrderFlags::NONE);
+        longest.order = OrderId(u64::MAX);
+        (longest.price, longest.qty) = (Price(i64::MAX), Qty(i64::MAX));
+        longest.side = Side::Sell;
+        let mut buffer = [0; MESSAGE_MAX];
+        let encoder = OrderEncoder::new(&table, VenueId(0));
+        let encoded = encoder.encode(&longest, Nanos(u64::MAX), &mut buffer).unwrap();
+        serde_json::from_str::<serde_json::Value>(encoded.text).unwrap();
+    }
+
+    #[test]
+    fn ids_of_others_are_not_ours() {
+        for text in [
+            "",
+            "k",
+            "k1",
+            "k1-",
+            "k-1",
+            "k1-2-3",
+            "K1-2",
+            "k01-2",
+            "k1-02",
+            "k1-2 ",
+            "web_1-2",
+            "k16777216-1",
+            "k1-1099511627776",
+            "k1-99999999999999999999",
+            "k+1-2",
+        ] {
+            assert_eq!(read_client_id(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(read_client_id(b"k3-41"), Some(OrderId::new(3, 41)));
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_reads_back_and_stays_in_the_charset(id: u64) {
+            let mut buffer = [0; CLIENT_ID_MAX];
+            let text = write_client_id(OrderId(id), &mut buffer).unwrap();
+            prop_assert!(text.iter().all(|it| it.is_ascii_alphanumeric() || *it == b'-'));
+            prop_assert_eq!(read_client_id(text), Some(OrderId(id)));
+        }
+
+        #[test]
+        fn decimals_are_those_of_the_one_display(units in 1..i64::MAX, scale in 0_u8..=12) {
+            let mut buffer = [0; 32];
+            let mut out = Out { buffer: &mut buffer, len: 0 };
+            out.decimal(units, scale).unwrap();
+            let len = out.len;
+            prop_assert_eq!(
+                std::str::from_utf8(&buffer[..len]).unwrap(),
+                Decimal { units, scale }.to_string()
+            );
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the tests of several modules share.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use kairos_logic::event::{Event, Flags, News};
+use kairos_logic::instrument::InstrumentTable;
+use kairos_logic::units::{InstrumentId, Side, VenueId};
+
+use crate::binance::instruments::{Fees, undescribed};
+
+/// The folder of recorded frames; `None`, with a message, where it is absent.
+pub(crate) fn captures() -> Option<PathBuf> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let folder = env::var_os("KAIROS_CAPTURES").unwrap_or_else(|| "../shared/captures".into());
+    let folder = root.join(folder);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: no captures at {}", folder.display());
+    None
+}
+
+/// A table of one venue whose instruments nothing describes, and their ids.
+pub(crate) fn table(symbols: &[&str]) -> (InstrumentTable, Vec<InstrumentId>) {
+    let mut table = InstrumentTable::default();
+    table.venues.push("binance".into());
+    for symbol in symbols {
+        let it = undescribed(symbol, VenueId(0), Fees::default(), &mut table).unwrap();
+        table.instruments.push(it);
+    }
+    let ids = table.iter().map(|(id, _)| id).collect();
+    (table, ids)
+}
+
+/// An event in one line: what it says, without its times.
+pub(crate) fn words(event: &Event) -> String {
+    let i = event.instrument.0;
+    match event.news() {
+        News::Trade { price, qty, id, aggressor } => {
+            format!("{i} trade {id} {aggressor:?} {}@{}", qty.0, price.0)
+        }
+        News::Quote { bid, bid_qty, ask, ask_qty } => {
+            format!("{i} quote {}@{} {}@{}", bid_qty.0, bid.0, ask_qty.0, ask.0)
+        }
+        News::Book { side, price, qty, update, flags } => {
+            let side = match side {
+                Side::Buy => "bid",
+                Side::Sell => "ask",
+            };
+            let marks =
+                [(Flags::SNAPSHOT, " snapshot"), (Flags::CLEAR, " clear"), (Flags::LAST, " last")];
+            let marks: String = marks
+                .into_iter()
+                .filter_map(|(flag, text)| flags.has(flag).then_some(text))
+                .collect();
+            format!("{i} {side} {}@{} u{update}{marks}", qty.0, price.0)
+        }
+        News::Gap { reason, expected, found } => {
+            format!("{i} gap {} {expected} {found}", reason.text())
+        }
+        News::Status { venue: _, code, detail } => {
+            format!("{} {} {detail}", event.instrument.0, code.text())
+        }
+        other @ (News::Timer
+        | News::Command { .. }
+        | News::Fill { .. }
+        | News::Report { .. }
+        | News::Balance { .. }
+        | News::Config { .. }
+        | News::Nothing) => format!("{i} {other:?}"),
+    }
+}
