@@ -1,8 +1,9 @@
 //! The exchange that is not there: an execution venue for paper runs, a seeded market, and a
 //! loopback server that speaks a real venue's wire protocol.
 //!
-//! [`paper`] and [`random`] read no clock and no random source: the same calls give the same
+//! [`paper`], [`exchange`] and [`random`] read no clock and no random source: the same calls give the same
 //! answers on every machine.
 
+pub mod exchange;
 pub mod paper;
 pub mod random;

@@ -1,0 +1,103 @@
+//! What goes wrong between two hosts, one line each: host, found, rule.
+
+use std::io;
+use std::net::IpAddr;
+
+/// Why a connection cannot be made, or is over.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The address cannot be read.
+    #[error("{url}: {found}; an address is scheme://host[:port][/path]")]
+    Address {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// An encrypted connection was asked for.
+    #[error("{host}: scheme {scheme}; this build speaks {plain} to this host only")]
+    NoTls {
+        /// Where to.
+        host: String,
+        /// What was asked for.
+        scheme: String,
+        /// What could be had.
+        plain: &'static str,
+    },
+    /// Plain text would leave this host.
+    #[error("{host}: {found} is not a loopback address; plain text never leaves this host")]
+    NotLoopback {
+        /// Where to.
+        host: String,
+        /// What its name stands for.
+        found: IpAddr,
+    },
+    /// The name stands for no address, or nobody answers there.
+    #[error("{host}: {found}; wanted a connection within {limit_ms} ms")]
+    Connect {
+        /// Where to.
+        host: String,
+        /// What the system says.
+        found: io::Error,
+        /// How long it may take.
+        limit_ms: u128,
+    },
+    /// Somebody answers, but does not speak WebSocket.
+    #[error("{host}: {found}; wanted a WebSocket handshake")]
+    Handshake {
+        /// With whom.
+        host: String,
+        /// What came instead.
+        found: String,
+    },
+    /// The other side closed the connection.
+    #[error("{host}: closed with code {code} {reason:?}")]
+    Closed {
+        /// Which.
+        host: String,
+        /// Code of the close frame; 1006 where none came.
+        code: u16,
+        /// Its text.
+        reason: String,
+    },
+    /// The connection broke.
+    #[error("{host}: {found}; the connection is lost")]
+    Lost {
+        /// Which.
+        host: String,
+        /// What the system says.
+        found: io::Error,
+    },
+    /// The other side broke the WebSocket protocol or passed a limit.
+    #[error("{host}: {found}; the connection is dropped")]
+    Protocol {
+        /// Which.
+        host: String,
+        /// What it did.
+        found: String,
+    },
+    /// An HTTP request was not answered with 200.
+    #[error("{host}{path}: HTTP status {status}, wanted 200; retry after {retry_after_s} s")]
+    Status {
+        /// Where.
+        host: String,
+        /// What was asked for.
+        path: String,
+        /// What it answered.
+        status: u16,
+        /// How long the server wants to be left alone; 0 where it does not say.
+        retry_after_s: u64,
+    },
+    /// An HTTP request was not answered.
+    #[error("{host}{path}: {found}; wanted an answer within {limit_ms} ms")]
+    Request {
+        /// Where.
+        host: String,
+        /// What was asked for.
+        path: String,
+        /// What happened.
+        found: String,
+        /// How long it may take.
+        limit_ms: u128,
+    },
+}
