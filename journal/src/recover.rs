@@ -301,12 +301,13 @@ impl<'a> Case<'a> {
             }
             let before = last.map(|last| &self.segments[last]);
             let follows = segment.scan.start.is_some() && chain_flaw(before, segment).is_none();
-            let open_end = before.is_some_and(|it| it.state.is_none() && !it.scan.closed);
+            let is_after_open = before.is_some_and(|it| it.state.is_none());
+            let open_end = is_after_open && before.is_some_and(|it| !it.scan.closed);
             if segment.state.is_some() {
                 // Sealed segments are history: a broken chain among them is damage, whatever the boot.
                 let flaw = chain_flaw(before, segment);
                 let flaw = flaw.or_else(|| {
-                    open_end.then(|| segment.damage(0, "sealed, but the one before is open"))
+                    is_after_open.then(|| segment.damage(0, "sealed, but the one before is open"))
                 });
                 if let Some(flaw) = flaw {
                     return Err(Error::Damaged(Box::new(flaw)));
@@ -374,6 +375,11 @@ impl<'a> Case<'a> {
                 SealReason::Cut => (Verdict::Cut, "cut by an earlier recovery".into()),
                 SealReason::Torn => (Verdict::Torn, "cut by an earlier recovery".into()),
             };
+        }
+        let over = self.runs.iter().find(|it| it.run == segment.header.run);
+        if let Some(run) = over.filter(|it| it.status != RunStatus::Running) {
+            let reason = format!("no seal, but run {} is {}", run.run, run.status.name());
+            return (Verdict::Corrupt, reason);
         }
         let (class, _) = tail(&segment.view, segment.scan.end);
         let is_dirty = class == Tail::Dirty

@@ -321,13 +321,16 @@ fn check_open(all: &mut Findings, segments: &[Examined], at: usize, segment: &Ex
     if let Some(offset) = segment.stray {
         all.findings.push(segment.damage(offset, "state page of an open segment is not zero"));
     }
-    let later_in_use = segments[at + 1..].iter().any(|it| it.scan.start.is_some());
+    let later = segments[at + 1..].iter().filter(|it| !it.is_quarantined());
+    let later_in_use = later.clone().any(|it| it.scan.start.is_some());
+    let later_sealed = later.clone().any(|it| it.state.is_some());
     let end = segment.scan.end as u64;
     let (class, last) = tail(&segment.view, segment.scan.end);
     let flaw = match (&segment.scan.flaw, class) {
         (Some(flaw), _) => Some(format!("frame does not validate: {flaw}")),
         (None, Tail::Dirty) => Some(format!("bytes up to {last} behind the last frame")),
         (None, Tail::InFlight) if segment.scan.closed => Some("bytes behind SEG_END".into()),
+        (None, _) if later_sealed => Some("open, but a later segment is sealed".into()),
         (None, _) if later_in_use && !segment.scan.closed => {
             Some("no SEG_END, but a later segment is in use".into())
         }
@@ -443,6 +446,11 @@ fn check_manifests(
             RunStatus::Ended => {
                 let last = segments.iter().rfind(|it| it.header.run == run.run);
                 let last_seq = last.map(|it| it.scan.last_seq());
+                if let Some(open) =
+                    segments.iter().find(|it| it.header.run == run.run && it.state.is_none())
+                {
+                    all.findings.push(open.damage(PAGE as u64, "its run has ended, but no seal"));
+                }
                 if run.last_seq.is_some() && last_seq != run.last_seq {
                     let reason = format!("ended at seq {:?}, frames at {last_seq:?}", run.last_seq);
                     all.findings.push(Finding::damage(&path, None, None, reason));

@@ -1,0 +1,10 @@
+//! The journal through its public API: lifecycle, damage, death, and a model.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "the child of the kill test talks to its parent")]
+
+mod common;
+mod damage;
+mod kill;
+mod lifecycle;
+mod model;
