@@ -8,7 +8,7 @@
 
 mod error;
 pub mod rest;
-mod socket;
+pub(crate) mod socket;
 pub mod websocket;
 
 pub use error::NetError;

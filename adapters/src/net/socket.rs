@@ -91,7 +91,7 @@ impl Target {
 
 /// A stream in one of its two lives. An encrypted one will be a third variant of each.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(crate) enum Socket {
     /// Blocking, with time limits, for the handshake.
     Making(TcpStream),
     /// Never blocks.
@@ -101,13 +101,13 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Makes it non-blocking and has `poll` watch it.
-    pub(super) fn settle(&mut self, poll: &mio::Poll) -> io::Result<()> {
+    /// Makes it non-blocking and has `registry` watch it as `token`.
+    pub(crate) fn settle(&mut self, registry: &mio::Registry, token: mio::Token) -> io::Result<()> {
         if let Self::Making(stream) = std::mem::replace(self, Self::Gone) {
             stream.set_nonblocking(true)?;
             let mut stream = mio::net::TcpStream::from_std(stream);
             let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
-            poll.registry().register(&mut stream, mio::Token(0), both)?;
+            registry.register(&mut stream, token, both)?;
             *self = Self::Ready(stream);
         }
         Ok(())

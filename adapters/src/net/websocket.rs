@@ -106,7 +106,7 @@ impl Connection {
             limit_ms: options.timeout.as_millis(),
         };
         let poll = mio::Poll::new().map_err(system)?;
-        socket.get_mut().settle(&poll).map_err(system)?;
+        socket.get_mut().settle(poll.registry(), mio::Token(0)).map_err(system)?;
         Ok(Self {
             host: target.authority,
             socket,

@@ -62,6 +62,16 @@ pub struct Frame {
     pub text: String,
 }
 
+impl Frame {
+    /// The text without the combined wrapping.
+    #[must_use]
+    pub fn payload(&self) -> &str {
+        let wrapping = r#"{"stream":"","data":"#.len() + self.stream.len();
+        let end = self.text.len().saturating_sub(1);
+        self.text.get(wrapping..end).unwrap_or("")
+    }
+}
+
 /// The seeded exchange.
 pub struct Exchange {
     options: ExchangeOptions,
