@@ -179,3 +179,113 @@ impl BarBuilder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{InstrumentId, Side};
+    use alloc::vec::Vec;
+
+    /// Input: `(time, price, qty)` is a trade, `(time, 0, -1)` a timer.
+    /// Output: `(start, open, high, low, close, volume)`.
+    fn check(emit_empty: bool, input: &[(u64, i64, i64)], want: &[[i64; 6]], out: u64) {
+        let options = BarOptions { length_ns: 10, grace_ns: 2, emit_empty };
+        let mut builder = BarBuilder::new(options);
+        let mut found = Vec::new();
+        let mut take = |bar: &Bar| {
+            let start = i64::try_from(bar.start.0).unwrap();
+            let prices = [bar.open, bar.high, bar.low, bar.close].map(|it| it.0);
+            let [open, high, low, close] = prices;
+            found.push([start, open, high, low, close, bar.volume.0]);
+        };
+        for &(at, price, qty) in input {
+            if qty < 0 {
+                builder.on_timer(Nanos(at), &mut take);
+            } else {
+                builder.on_trade(Nanos(at), Price(price), Qty(qty), &mut take);
+            }
+        }
+        assert_eq!(found, want, "{input:?}");
+        assert_eq!(builder.left_out().out_of_order, out, "{input:?}");
+    }
+
+    #[test]
+    fn trades_become_bars() {
+        const TIMER: (i64, i64) = (0, -1);
+        let timer = |at| (at, TIMER.0, TIMER.1);
+        // Closed by the first trade of a later stretch.
+        check(
+            false,
+            &[(11, 5, 1), (12, 9, 2), (13, 3, 1), (19, 4, 1), (20, 7, 1)],
+            &[[10, 5, 9, 3, 4, 5]],
+            0,
+        );
+        // Closed by a timer, but not before the grace is over.
+        check(false, &[(11, 5, 1), timer(21)], &[], 0);
+        check(false, &[(11, 5, 1), timer(22)], &[[10, 5, 5, 5, 5, 1]], 0);
+        // Within the grace a late trade still counts; after the close it does not.
+        check(
+            false,
+            &[(11, 5, 1), timer(21), (19, 6, 1), timer(22), (19, 9, 9)],
+            &[[10, 5, 6, 5, 6, 2]],
+            1,
+        );
+        // Older than the last accepted one.
+        check(false, &[(15, 5, 1), (14, 9, 9), (15, 6, 1)], &[], 1);
+        // Silence gives no bar, unless empty ones are wanted.
+        check(
+            false,
+            &[(11, 5, 1), (45, 6, 1), (50, 6, 1)],
+            &[[10, 5, 5, 5, 5, 1], [40, 6, 6, 6, 6, 1]],
+            0,
+        );
+        check(
+            true,
+            &[(11, 5, 1), (45, 6, 1)],
+            &[[10, 5, 5, 5, 5, 1], [20, 5, 5, 5, 5, 0], [30, 5, 5, 5, 5, 0]],
+            0,
+        );
+        check(
+            true,
+            &[(11, 5, 1), timer(22), timer(31), timer(32), timer(33)],
+            &[[10, 5, 5, 5, 5, 1], [20, 5, 5, 5, 5, 0]],
+            0,
+        );
+        // No price, no bar.
+        check(true, &[(11, 0, 1), (12, -4, 1), timer(99)], &[], 0);
+    }
+
+    #[test]
+    fn one_silence_has_bounded_work() {
+        let mut builder =
+            BarBuilder::new(BarOptions { length_ns: 1, grace_ns: 0, emit_empty: true });
+        let mut bars = 0;
+        builder.on_trade(Nanos(1), Price(1), Qty(1), &mut |_| bars += 1);
+        builder.on_timer(Nanos(1_000_000), &mut |_| bars += 1);
+        assert_eq!(bars, 1 + EMPTY_BARS_MAX);
+        assert_eq!(builder.left_out().empty, 1_000_000 - 2 - EMPTY_BARS_MAX);
+    }
+
+    #[test]
+    fn the_venues_time_counts_within_a_minute_of_ours() {
+        let at = 1_000_000_000_000;
+        let check = |venue_at: u64, want: u64| {
+            let price = Price(1);
+            let event = Event::trade(
+                Nanos(at),
+                Nanos(venue_at),
+                InstrumentId(0),
+                price,
+                Qty(1),
+                1,
+                Side::Buy,
+            );
+            assert_eq!(event_time(&event), Nanos(want));
+        };
+        check(0, at);
+        check(at + 5, at + 5);
+        check(at - 60_000_000_000, at - 60_000_000_000);
+        check(at - 60_000_000_001, at);
+        check(at + 60_000_000_001, at);
+    }
+}

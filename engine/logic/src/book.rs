@@ -300,3 +300,272 @@ impl Ladder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+    use proptest::prelude::*;
+
+    const DEPTH: usize = DEPTH_MIN;
+
+    /// The same rules over maps, written for being obvious. Keys are signed so that the best level
+    /// of either side is the last one.
+    #[derive(Debug)]
+    struct Twin {
+        sides: [(BTreeMap<i64, i64>, Option<i64>); 2],
+        state: BookState,
+        top: [Option<Level>; 2],
+    }
+
+    impl Twin {
+        fn new() -> Self {
+            Self { sides: Default::default(), state: BookState::Invalid, top: [None; 2] }
+        }
+
+        fn reset(&mut self, state: BookState) {
+            *self = Self { state, ..Self::new() };
+        }
+
+        fn level(side: usize, (key, qty): (&i64, &i64)) -> Level {
+            Level { price: Price(if side == 0 { *key } else { -key }), qty: Qty(*qty) }
+        }
+
+        fn apply(
+            &mut self,
+            side: Side,
+            price: i64,
+            qty: i64,
+            flags: Flags,
+        ) -> Result<(), GapReason> {
+            if flags.has(Flags::CLEAR) {
+                self.reset(BookState::Loading);
+            }
+            if self.state == BookState::Invalid {
+                return Ok(());
+            }
+            let key = price * side.sign();
+            let (levels, edge) = &mut self.sides[side as usize];
+            if edge.is_none_or(|edge| key > edge) {
+                if qty == 0 {
+                    levels.remove(&key);
+                } else {
+                    levels.insert(key, qty);
+                }
+                if levels.len() > DEPTH {
+                    *edge = levels.pop_first().map(|it| it.0);
+                }
+            }
+            if !flags.has(Flags::LAST) {
+                return Ok(());
+            }
+            let best = |side: usize| {
+                let last = self.sides[side].0.last_key_value();
+                last.map(|it| Self::level(side, it))
+            };
+            let top = [best(0), best(1)];
+            if let [Some(bid), Some(ask)] = top
+                && bid.price >= ask.price
+            {
+                self.reset(BookState::Invalid);
+                return Err(GapReason::Crossed);
+            }
+            let shallow = |(levels, edge): &(BTreeMap<i64, i64>, Option<i64>)| {
+                edge.is_some() && levels.len() < KNOWN_LEVELS_MIN
+            };
+            if self.sides.iter().any(shallow) {
+                self.reset(BookState::Invalid);
+                return Err(GapReason::Shallow);
+            }
+            self.state = BookState::Valid;
+            self.top = top;
+            Ok(())
+        }
+
+        fn assert_is(&self, book: &Book) {
+            assert_eq!(book.state(), self.state);
+            for (place, side) in [Side::Buy, Side::Sell].into_iter().enumerate() {
+                let (levels, edge) = &self.sides[place];
+                let want = levels.iter().rev().map(|it| Self::level(place, it));
+                assert!(book.levels(side).eq(want), "{side:?} levels");
+                assert_eq!(book.depth(side), levels.len());
+                assert_eq!(book.edge(side).map(|it| it.0 * side.sign()), *edge);
+                let valid = self.state == BookState::Valid;
+                assert_eq!(book.best(side), self.top[place].filter(|_| valid));
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Snapshot(Vec<(bool, i64, i64)>),
+        Message(Vec<(bool, i64, i64)>),
+        Invalidate,
+    }
+
+    fn side_of(bid: bool) -> Side {
+        if bid { Side::Buy } else { Side::Sell }
+    }
+
+    /// Bids around 900 and asks around 1 100, wide enough to meet now and then.
+    fn levels(len: usize) -> impl proptest::strategy::Strategy<Value = Vec<(bool, i64, i64)>> {
+        let level = (any::<bool>(), 0_i64..101, 0_i64..4).prop_map(|(bid, away, qty)| {
+            let price = if bid { 800 + away * 2 } else { 1_200 - away * 2 };
+            (bid, price, qty)
+        });
+        proptest::collection::vec(level, 1..len)
+    }
+
+    fn op() -> impl proptest::strategy::Strategy<Value = Op> {
+        prop_oneof![
+            2 => levels(160).prop_map(Op::Snapshot),
+            12 => levels(8).prop_map(Op::Message),
+            4 => levels(40).prop_map(|levels| {
+                Op::Message(levels.into_iter().map(|it| (it.0, it.1, 0)).collect())
+            }),
+            1 => Just(Op::Invalidate),
+        ]
+    }
+
+    fn send(book: &mut Book, twin: &mut Twin, first: Flags, levels: &[(bool, i64, i64)]) {
+        for (place, &(bid, price, qty)) in levels.iter().enumerate() {
+            let mut flags = if place == 0 { first } else { Flags::NONE };
+            if place + 1 == levels.len() {
+                flags = flags.with(Flags::LAST);
+            }
+            let side = side_of(bid);
+            let want = twin.apply(side, price, qty, flags);
+            assert_eq!(book.apply(side, Price(price), Qty(qty), flags), want);
+            twin.assert_is(book);
+        }
+    }
+
+    fn run(ops: &[Op]) {
+        let (mut book, mut twin) = (Book::new(DEPTH), Twin::new());
+        for op in ops {
+            match op {
+                Op::Snapshot(levels) => {
+                    let first = Flags::CLEAR.with(Flags::SNAPSHOT);
+                    send(&mut book, &mut twin, first, levels);
+                }
+                Op::Message(levels) => send(&mut book, &mut twin, Flags::NONE, levels),
+                Op::Invalidate => {
+                    book.invalidate();
+                    twin.reset(BookState::Invalid);
+                    twin.assert_is(&book);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn equals_its_naive_twin_after_every_level(ops in proptest::collection::vec(op(), 1..250)) {
+            run(&ops);
+        }
+    }
+
+    #[test]
+    fn the_random_sequences_reach_every_state() {
+        use proptest::strategy::{Strategy as _, ValueTree};
+        use proptest::test_runner::TestRunner;
+        let mut runner = TestRunner::deterministic();
+        let (mut crossed, mut shallow, mut edges) = (0, 0, 0);
+        let mut book = Book::new(DEPTH);
+        for _ in 0..2_000 {
+            let (flags, levels) = match op().new_tree(&mut runner).unwrap().current() {
+                Op::Snapshot(levels) => (Flags::CLEAR, levels),
+                Op::Message(levels) => (Flags::NONE, levels),
+                Op::Invalidate => continue,
+            };
+            let last = levels.len() - 1;
+            for (place, (bid, price, qty)) in levels.into_iter().enumerate() {
+                let first = if place == 0 { flags } else { Flags::NONE };
+                let end = if place == last { Flags::LAST } else { Flags::NONE };
+                match book.apply(side_of(bid), Price(price), Qty(qty), first.with(end)) {
+                    Err(GapReason::Crossed) => crossed += 1,
+                    Err(GapReason::Shallow) => shallow += 1,
+                    _ => {}
+                }
+                edges += usize::from(book.edge(Side::Buy).is_some());
+            }
+        }
+        assert!(crossed > 0 && shallow > 0 && edges > 0, "{crossed} {shallow} {edges}");
+    }
+
+    /// Bids at `bids` downwards and asks at 1 000 upwards, `n` each.
+    fn full(n: i64) -> Book {
+        let mut book = Book::new(DEPTH);
+        for place in 0..n {
+            let first = if place == 0 { Flags::CLEAR } else { Flags::NONE };
+            let last = if place + 1 == n { Flags::LAST } else { Flags::NONE };
+            book.apply(Side::Buy, Price(999 - place), Qty(1), first).unwrap();
+            book.apply(Side::Sell, Price(1_000 + place), Qty(1), last).unwrap();
+        }
+        book
+    }
+
+    #[test]
+    fn a_thin_book_that_was_complete_stays_valid() {
+        let mut book = full(3);
+        for price in [999, 998] {
+            book.apply(Side::Buy, Price(price), Qty(0), Flags::LAST).unwrap();
+        }
+        assert!(book.is_valid());
+        assert_eq!(book.best(Side::Buy).unwrap().price, Price(997));
+    }
+
+    #[test]
+    fn a_book_with_an_edge_is_invalid_below_twenty_known_levels() {
+        let depth = i64::try_from(DEPTH).unwrap();
+        let mut book = full(depth + 1);
+        assert_eq!(book.edge(Side::Buy), Some(Price(999 - depth)));
+        for place in 0..depth - 20 {
+            let price = Price(999 - place);
+            book.apply(Side::Buy, price, Qty(0), Flags::LAST).unwrap();
+        }
+        assert_eq!((book.depth(Side::Buy), book.is_valid()), (20, true));
+        // Beyond the edge nothing is believed, so nothing helps.
+        let beyond = Price(999 - depth - 5);
+        book.apply(Side::Buy, beyond, Qty(9), Flags::LAST).unwrap();
+        assert_eq!(book.qty_at(Side::Buy, beyond), Qty(0));
+        let price = Price(999 - (depth - 20));
+        assert_eq!(book.apply(Side::Buy, price, Qty(0), Flags::LAST), Err(GapReason::Shallow));
+        assert_eq!(book.state(), BookState::Invalid);
+    }
+
+    #[test]
+    fn a_message_may_cross_on_its_way_but_not_at_its_end() {
+        let mut book = full(3);
+        book.apply(Side::Buy, Price(1_000), Qty(5), Flags::NONE).unwrap();
+        let best = |book: &Book, side| book.best(side).map(|it| it.price.0);
+        assert_eq!(best(&book, Side::Buy), Some(999), "the top is that of LAST");
+        assert!(book.is_partial() && book.is_valid());
+        book.apply(Side::Sell, Price(1_000), Qty(0), Flags::LAST).unwrap();
+        assert_eq!(best(&book, Side::Buy), Some(1_000));
+        assert_eq!(best(&book, Side::Sell), Some(1_001));
+        assert_eq!(
+            book.apply(Side::Buy, Price(1_001), Qty(5), Flags::LAST),
+            Err(GapReason::Crossed)
+        );
+        assert_eq!(best(&book, Side::Buy), None);
+    }
+
+    #[test]
+    fn an_empty_snapshot_is_one_event() {
+        let mut book = full(3);
+        let empty = Flags::CLEAR.with(Flags::LAST);
+        book.apply(Side::Buy, Price(0), Qty(0), empty).unwrap();
+        assert!(book.is_valid() && book.best(Side::Buy).is_none());
+    }
+
+    #[test]
+    fn what_is_taken_is_gone_and_never_more_than_there_was() {
+        let mut book = full(3);
+        assert_eq!(book.take(Side::Sell, Price(1_000), Qty(4)), Qty(1));
+        assert_eq!(book.take(Side::Sell, Price(1_000), Qty(4)), Qty(0));
+        assert_eq!(book.take(Side::Sell, Price(1_001), Qty(0)), Qty(0));
+        assert_eq!(book.best(Side::Sell).unwrap().price, Price(1_001));
+    }
+}

@@ -373,3 +373,81 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row.last().copied().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads one value as everything a reader knows; `None` where the reader objects.
+    fn check<T: PartialEq + fmt::Debug>(
+        value: impl Into<Param>,
+        read: impl FnOnce(&mut Reader<'_>) -> T,
+        want: Option<T>,
+    ) {
+        let value = value.into();
+        let params = Params::new().with("key", value.clone());
+        let mut reader = params.read();
+        let found = read(&mut reader);
+        let found = reader.finish().ok().map(|()| found);
+        assert_eq!(found, want, "{value}");
+    }
+
+    #[test]
+    fn values_are_read_by_type() {
+        let size = |it: &mut Reader<'_>| it.decimal("key", 3, 7, 1..=5_000);
+        check("0.25", size, Some(250));
+        check(2, size, Some(2_000));
+        check("5.001", size, None);
+        check("0", size, None);
+        check("0.0001", size, None);
+        check("1e3", size, None);
+        check(true, size, None);
+        let bps = |it: &mut Reader<'_>| it.bps_as_ppm("key", 0, 0..=100_000);
+        check("2.5", bps, Some(250));
+        check(10, bps, Some(1_000));
+        let fraction = |it: &mut Reader<'_>| it.fraction_ppm("key", 0, 0..=1_000_000);
+        check("0.001", fraction, Some(1_000));
+        check("1.1", fraction, None);
+        let time = |it: &mut Reader<'_>| it.duration("key", 1, 1_000_000);
+        check("5s", time, Some(5_000_000_000));
+        check("1m", time, Some(60_000_000_000));
+        check("1mo", time, Some(2_592_000_000_000_000));
+        check("15min", time, Some(900_000_000_000));
+        check("250 us", time, Some(250_000));
+        check(50, time, Some(50_000_000));
+        check("50", time, Some(50_000_000));
+        check("0s", time, None);
+        check(-1, time, None);
+        check("5 parsecs", time, None);
+        check("s", time, None);
+        let flag = |it: &mut Reader<'_>| it.boolean("key", false);
+        check(true, flag, Some(true));
+        check("true", flag, Some(true));
+        check("yes", flag, None);
+        let word = |it: &mut Reader<'_>| it.choice("key", 0, &[("mid", 1), ("weighted", 2)]);
+        check("MID", word, Some(1));
+        check("weighted", word, Some(2));
+        check("best", word, None);
+    }
+
+    #[test]
+    fn absent_values_have_defaults_and_all_problems_come_at_once() {
+        let params = Params::new()
+            .with("order_siz", "1")
+            .with("levels", 9)
+            .with("zzzzzzzz", Param::List(vec![Param::Integer(1), "a".into()]));
+        let mut reader = params.read();
+        assert_eq!(reader.decimal("order_size", 2, 5, 0..=9), 5);
+        assert_eq!(reader.integer("levels", 1, 1..=8), 1);
+        let problems = reader.finish().unwrap_err();
+        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "levels: found 9, must be a decimal number from 1 to 8 with at most 0 decimals",
+                "order_siz: found \"1\", is not a known key; did you mean order_size?",
+                "zzzzzzzz: found [1, \"a\"], is not a known key; known are order_size, levels",
+            ]
+        );
+    }
+}

@@ -24,6 +24,13 @@
 //! }
 //! ```
 
+pub mod market_maker;
+pub mod momentum;
+pub mod round;
+pub mod sma_cross;
+pub mod tri_arb;
+pub mod triangle;
+
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -301,7 +308,12 @@ impl Registry {
     /// Every kind that kairos ships.
     #[must_use]
     pub fn shipped() -> Self {
-        Self::empty()
+        let mut this = Self::empty();
+        this.register("momentum", momentum::Momentum::build)
+            .register("sma_cross", sma_cross::SmaCross::build)
+            .register("market_maker", market_maker::MarketMaker::build)
+            .register("tri_arb", tri_arb::TriArb::build);
+        this
     }
 
     /// Adds a kind, or replaces the one of that name.
