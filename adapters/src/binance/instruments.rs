@@ -28,11 +28,11 @@ impl Default for Fees {
 }
 
 /// Currencies that things are priced in, longest name first, so that `BTCFDUSD` is no pair in `USD`.
-const QUOTES: [&str; 40] = [
+const QUOTES: [&str; 39] = [
     "FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USDP", "USDS", "USD1", "BIDR", "IDRT", "BKRW",
-    "BVND", "DOGE", "AEUR", "EURI", "BTC", "ETH", "BNB", "EUR", "TRY", "GBP", "AUD", "BRL", "RUB",
-    "UAH", "NGN", "DAI", "PAX", "VAI", "XRP", "TRX", "ZAR", "PLN", "RON", "ARS", "JPY", "MXN",
-    "CZK", "COP", "USD",
+    "BVND", "DOGE", "EURI", "BTC", "ETH", "BNB", "EUR", "TRY", "GBP", "AUD", "BRL", "RUB", "UAH",
+    "NGN", "DAI", "PAX", "VAI", "XRP", "TRX", "ZAR", "PLN", "RON", "ARS", "JPY", "MXN", "CZK",
+    "COP", "USD",
 ];
 
 /// Splits a symbol into base and quote currency by the quote currencies that the venue has, the
@@ -191,9 +191,11 @@ pub fn parse_list(body: &[u8], wanted: &[&str]) -> Result<Vec<Listing>, ListErro
 fn listing(raw: &RawSymbol) -> Result<Listing, ListError> {
     let price = Filter::of(raw, "PRICE_FILTER");
     let lot = Filter::of(raw, "LOT_SIZE");
-    // Only its size matters: what does not fit is simply very large.
     let largest = lot.text("maxQty", |it| &it.max_qty)?;
-    let largest = parse_decimal(largest.as_bytes(), DECIMALS).unwrap_or(i64::MAX);
+    let whole = largest.split('.').next().unwrap_or(largest);
+    let Ok(largest) = parse_decimal(whole.as_bytes(), 0) else {
+        return Err(lot.error("maxQty", largest, "must be a decimal that fits"));
+    };
     let qty_scale = qty_scale(largest, decimals(lot.text("stepSize", |it| &it.step_size)?));
     let step = lot.number("stepSize", |it| &it.step_size, qty_scale)?.max(1);
     let least = lot.number("minQty", |it| &it.min_qty, qty_scale)?;
@@ -224,9 +226,12 @@ fn listing(raw: &RawSymbol) -> Result<Listing, ListError> {
 /// Decimals of quantities: as many of 8 as leave room for a thousand of the largest orders, and
 /// never fewer than the step has.
 fn qty_scale(largest: i64, step_decimals: u8) -> u8 {
-    let room = i64::MAX / 1_000;
+    let fits = |scale: u8| {
+        let room = i64::MAX / 1_000 / POW10[usize::from(scale)];
+        largest < room
+    };
     let mut scale = DECIMALS;
-    while scale > step_decimals && largest / POW10[usize::from(DECIMALS - scale)] > room {
+    while scale > step_decimals && !fits(scale) {
         scale -= 1;
     }
     scale
@@ -286,5 +291,125 @@ impl<'a> Filter<'a> {
             found: found.into(),
             rule,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Capture;
+    use crate::testing::captures;
+
+    #[test]
+    fn symbols_split_at_the_longest_quote_currency() {
+        let check = |symbol: &str, want: Option<(&str, &str)>| {
+            assert_eq!(split_symbol(symbol), want, "{symbol}");
+        };
+        check("BTCUSDT", Some(("BTC", "USDT")));
+        check("ETHBTC", Some(("ETH", "BTC")));
+        check("BTCFDUSD", Some(("BTC", "FDUSD")));
+        check("BTCTUSD", Some(("BTC", "TUSD")));
+        check("TUSDUSDT", Some(("TUSD", "USDT")));
+        check("RUNEEUR", Some(("RUNE", "EUR")));
+        check("1000SATSTRY", Some(("1000SATS", "TRY")));
+        check("USDT", None);
+        check("", None);
+        check("BTCXYZ", None);
+        check("btcusdt", None);
+        check("ÄUSDT", Some(("Ä", "USDT")));
+    }
+
+    #[test]
+    fn nothing_described_means_the_finest_steps() {
+        let mut table = InstrumentTable::default();
+        let fees = Fees::default();
+        let it = undescribed("BTCUSDT", VenueId(2), fees, &mut table).unwrap();
+        assert_eq!((it.price_scale, it.qty_scale), (10, 8));
+        assert_eq!((it.tick, it.lot, it.min_qty), (Price(1), Qty(1), Qty(100)));
+        assert_eq!((it.maker_fee_ppm, it.taker_fee_ppm), (1_000, 1_000));
+        assert_eq!(table.currencies, ["BTC", "USDT"]);
+    }
+
+    #[test]
+    fn the_recorded_list_describes_its_instruments() {
+        let Some(folder) = captures() else { return };
+        let path = folder.join("instruments/binance_20211012.rest.gz");
+        let mut capture = Capture::open(path).unwrap();
+        assert!(capture.advance().unwrap());
+        let body = capture.frame().unwrap().bytes;
+        let all = parse_list(body, &[]).unwrap();
+        assert!(all.len() > 1_000, "{}", all.len());
+        for it in &all {
+            let rules = it.tick.0 > 0 && it.lot.0 > 0 && it.min_qty >= it.lot;
+            assert!(rules && it.min_notional.0 >= 0, "{it:?}");
+            assert!((0..=8).contains(&it.qty_scale), "{it:?}");
+            if let Some((base, quote)) = split_symbol(&it.symbol) {
+                let known = (it.base.as_str(), it.quote.as_str());
+                assert_eq!((base, quote), known, "{}", it.symbol);
+            }
+        }
+        let two = parse_list(body, &["SHIBUSDT", "ETHBTC", "NOSUCH"]).unwrap();
+        let [ethbtc, shib] = &two[..] else {
+            panic!("{two:?}");
+        };
+        assert_eq!(
+            ethbtc,
+            &Listing {
+                symbol: "ETHBTC".into(),
+                base: "ETH".into(),
+                quote: "BTC".into(),
+                trading: true,
+                price_scale: 8,
+                qty_scale: 8,
+                tick: Price(100),
+                lot: Qty(10_000),
+                min_qty: Qty(10_000),
+                min_notional: Money(10_000),
+            }
+        );
+        assert!(shib.qty_scale < 8, "{shib:?}");
+    }
+
+    fn list(price: &str, lot: &str, more: &str) -> String {
+        format!(
+            r#"{{"symbols":[{{"symbol":"AB","status":"HALT","baseAsset":"A","quoteAsset":"B",
+            "filters":[{{"filterType":"PRICE_FILTER",{price}}},{{"filterType":"LOT_SIZE",{lot}}}{more}]}}]}}"#
+        )
+    }
+
+    #[test]
+    fn filters_become_rules() {
+        let price = r#""tickSize":"0.00000000""#;
+        let lot = r#""minQty":"0.00100000","maxQty":"99999999999.0","stepSize":"1.00000000""#;
+        let newer = r#",{"filterType":"NOTIONAL","minNotional":"5.5"}"#;
+        let listing = parse_list(list(price, lot, newer).as_bytes(), &[]).unwrap();
+        let it = &listing[0];
+        assert!(!it.trading);
+        // A tick of 0 is no rule; a smallest order below one step is one step.
+        assert_eq!((it.tick, it.qty_scale), (Price(1), 4));
+        assert_eq!((it.lot, it.min_qty), (Qty(10_000), Qty(10_000)));
+        assert_eq!(it.min_notional, Money(550_000_000));
+    }
+
+    #[test]
+    fn filters_that_make_no_sense_are_named() {
+        let price = r#""tickSize":"0.01""#;
+        let lot = r#""minQty":"0.001","maxQty":"9000.0","stepSize":"0.001""#;
+        let check = |text: String, want: &str| {
+            let error = parse_list(text.as_bytes(), &[]).unwrap_err().to_string();
+            assert!(error.starts_with(want), "{error}");
+        };
+        check(list(r#""x":"1""#, lot, ""), r#"AB: PRICE_FILTER tickSize = "": must be there"#);
+        check(
+            list(r#""tickSize":"-1""#, lot, ""),
+            r#"AB: PRICE_FILTER tickSize = "-1": must not be negative"#,
+        );
+        check(
+            list(price, r#""minQty":"x","maxQty":"1","stepSize":"1""#, ""),
+            r#"AB: LOT_SIZE minQty = "x": must be a decimal that fits"#,
+        );
+        check("[]".into(), "not a list of instruments: ");
+        let named = parse_list(list(price, lot, "").as_bytes(), &["OTHER"]).unwrap();
+        assert!(named.is_empty());
     }
 }

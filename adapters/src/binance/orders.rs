@@ -323,10 +323,7 @@ fn digits(mut value: u64) -> ([u8; DIGITS], usize) {
     let mut text = [b'0'; DIGITS];
     let mut start = DIGITS;
     for (n, digit) in text.iter_mut().enumerate().rev() {
-        // Below 10, so the cast keeps it.
-        #[expect(clippy::cast_possible_truncation, reason = "a digit is below 10")]
-        let last = (value % 10) as u8;
-        *digit = b'0' + last;
+        *digit = b'0' + (value % 10) as u8;
         value /= 10;
         start = n;
         if value == 0 {
@@ -348,8 +345,10 @@ mod tests {
     const NOW: Nanos = Nanos(1_700_000_000_123_456_789);
 
     fn encoder() -> OrderEncoder {
-        let mut table = InstrumentTable::default();
-        table.venues = vec!["binance".into(), "other".into()];
+        let mut table = InstrumentTable {
+            venues: vec!["binance".into(), "other".into()],
+            ..InstrumentTable::default()
+        };
         for (venue, symbol) in [(0, "BTCUSDT"), (1, "ETHUSDT")] {
             let it = undescribed(symbol, VenueId(venue), Fees::default(), &mut table);
             table.instruments.push(it.unwrap());

@@ -14,6 +14,8 @@
 mod merge;
 mod reader;
 mod session_file;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use merge::Merge;

@@ -13,9 +13,8 @@ use crate::capture::{Capture, FrameKind};
 use crate::session::{Arrival, Counters, Fault, MarketSession, Outbox};
 use crate::testing::{captures, table, words};
 
-const SYMBOLS: [&str; 7] = [
-    "BTCUSDT", "ETHUSDT", "BLZETH", "LRCBTC", "NKNUSDT", "RUNEEUR", "BNBBTC",
-];
+const SYMBOLS: [&str; 7] =
+    ["BTCUSDT", "ETHUSDT", "BLZETH", "LRCBTC", "NKNUSDT", "RUNEEUR", "BNBBTC"];
 
 /// One frame of every kind, as the venue spells it.
 const FRAMES: [&str; 14] = [
@@ -117,18 +116,11 @@ fn the_scanner_knows_the_spelling_of_everything_that_is_needed() {
 fn sessions(frames: &[Vec<u8>]) -> [(Vec<Event>, Counters); 2] {
     let (table, ids) = table(&SYMBOLS);
     [false, true].map(|tape_only| {
-        let options = Options {
-            tape_only,
-            ..Options::default()
-        };
+        let options = Options { tape_only, ..Options::default() };
         let mut session = BinanceMarket::new(&table, VenueId(0), &ids, options).unwrap();
         let (mut events, mut out) = (Vec::new(), Outbox::new());
         for (number, frame) in (1..).zip(frames) {
-            let arrival = Arrival {
-                at: Nanos(number * 1_000_000),
-                recv: Stamp(number),
-                number,
-            };
+            let arrival = Arrival { at: Nanos(number * 1_000_000), recv: Stamp(number), number };
             let publish = &mut |event| events.push(event);
             session.frame(arrival, frame, &mut out, publish);
             session.snapshot(arrival, None, frame, &mut out, publish);
@@ -152,10 +144,9 @@ impl Json {
     /// Reads text without white space between its tokens.
     fn read(text: &mut &str) -> Self {
         fn token<'a>(text: &mut &'a str) -> &'a str {
-            let end = if text.starts_with('"') {
-                text[1..].find('"').unwrap() + 2
-            } else {
-                text.find([',', ']', '}']).unwrap_or(text.len())
+            let end = match text.strip_prefix('"') {
+                Some(rest) => rest.find('"').unwrap() + 2,
+                None => text.find([',', ']', '}']).unwrap_or(text.len()),
             };
             let (token, rest) = text.split_at(end);
             *text = rest;
@@ -321,10 +312,7 @@ fn published_examples_have_their_published_results() {
     for (number, line) in (1..).zip(lines.lines()) {
         let case: serde_json::Value = serde_json::from_str(line).unwrap();
         let frame = &case["frame"];
-        let arrival = Arrival {
-            number,
-            ..Arrival::default()
-        };
+        let arrival = Arrival { number, ..Arrival::default() };
         let mut events = Vec::new();
         let publish = &mut |event: Event| events.push(words(&event));
         if frame["generated"] == true {
@@ -347,15 +335,10 @@ fn published_examples_have_their_published_results() {
             "3 ask 231652000@40959900000000 u16084251 snapshot",
             "3 ask 142541900@40960000000000 u16084251 snapshot last",
         ],
-        &[
-            "3 bid 0@40848800000000 u16084253",
-            "3 ask 0@41118400000000 u16084253 last",
-        ],
+        &["3 bid 0@40848800000000 u16084253", "3 ask 0@41118400000000 u16084253 last"],
     ];
-    let want: Vec<Vec<String>> = want
-        .iter()
-        .map(|case| case.iter().map(|&it| it.to_owned()).collect())
-        .collect();
+    let want: Vec<Vec<String>> =
+        want.iter().map(|case| case.iter().map(|&it| it.to_owned()).collect()).collect();
     assert_eq!(seen, want);
     assert_eq!(session.counters().malformed(), 0);
 }

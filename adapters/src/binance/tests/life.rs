@@ -31,11 +31,7 @@ impl Line {
         let (ms, input) = input.split_once(' ').unwrap();
         let at = Nanos(ms.parse::<u64>().unwrap() * 1_000_000);
         let (what, rest) = input.split_once(' ').unwrap_or((input, ""));
-        let arrival = Arrival {
-            at,
-            recv: Stamp(1),
-            number: at.0 / 1_000_000,
-        };
+        let arrival = Arrival { at, recv: Stamp(1), number: at.0 / 1_000_000 };
         let mut events = Vec::new();
         let publish = &mut |event: Event| events.push(words(&event));
         let (session, out) = (&mut self.session, &mut self.out);
@@ -57,10 +53,8 @@ impl Line {
             }
             "snap" => {
                 let (bids, asks) = levels(&fields[2..]);
-                let body = format!(
-                    r#"{{"lastUpdateId":{},"bids":[{bids}],"asks":[{asks}]}}"#,
-                    fields[1]
-                );
+                let body =
+                    format!(r#"{{"lastUpdateId":{},"bids":[{bids}],"asks":[{asks}]}}"#, fields[1]);
                 session.on_snapshot(arrival, id(fields[0]), body.as_bytes(), out, publish);
             }
             _ => panic!("no such input: {what}"),
@@ -142,21 +136,12 @@ fn a_hole_in_the_update_ids_costs_the_book() {
     check(&[
         ("1 depth 0 3 4 b99=9", &[ASK_0]),
         ("2 snap 0 4 b100=1", &["0 bid 1@100 u4 snapshot clear last"]),
-        (
-            "900 depth 0 6 6 b98=1",
-            &["0 gap sequence 5 6", "0 resync 1", ASK_0],
-        ),
+        ("900 depth 0 6 6 b98=1", &["0 gap sequence 5 6", "0 resync 1", ASK_0]),
         ("901 depth 0 7 7 b98=2", &[]),
         // Updates are missing again, while the book waits: what came before is useless.
         ("902 depth 0 9 9 b98=3", &["0 gap sequence 8 9", "0 resync 1"]),
-        (
-            "1500 snap 0 7 b100=1",
-            &["0 gap snapshot_too_old 8 7", "0 resync 7", ASK_0],
-        ),
-        (
-            "1600 snap 0 8 a100=1",
-            &["0 ask 1@100 u8 snapshot clear last", "0 bid 3@98 u9 last"],
-        ),
+        ("1500 snap 0 7 b100=1", &["0 gap snapshot_too_old 8 7", "0 resync 7", ASK_0]),
+        ("1600 snap 0 8 a100=1", &["0 ask 1@100 u8 snapshot clear last", "0 bid 3@98 u9 last"]),
     ]);
 }
 
@@ -170,14 +155,8 @@ fn a_snapshot_without_a_name_goes_where_its_ids_fit() {
     check(&[
         ("1 depth 0 1000 1004 b99=9", &[ASK_0]),
         ("2 depth 1 5000 5004 b99=9", &[ASK_1]),
-        (
-            "3 snap ? 5003 b7=7",
-            &["1 bid 7@7 u5003 snapshot clear last", "1 bid 9@99 u5004 last"],
-        ),
-        (
-            "4 snap ? 1004 b7=7",
-            &["0 bid 7@7 u1004 snapshot clear last"],
-        ),
+        ("3 snap ? 5003 b7=7", &["1 bid 7@7 u5003 snapshot clear last", "1 bid 9@99 u5004 last"]),
+        ("4 snap ? 1004 b7=7", &["0 bid 7@7 u1004 snapshot clear last"]),
         // Only the third waits, and has no updates that could fit or not.
         ("5 snap ? 9 b7=7", &["2 bid 7@7 u9 snapshot clear last"]),
         ("6 snap ? 10 b7=7", &[]),
@@ -211,10 +190,7 @@ fn a_lost_connection_forgets_everything() {
         ("4 time", &[]),
         ("2000 open", &["65535 connected 0"]),
         ("2001 depth 0 5 5 b98=1", &[ASK_0]),
-        (
-            "2002 snap 0 5 b100=1",
-            &["0 bid 1@100 u5 snapshot clear last"],
-        ),
+        ("2002 snap 0 5 b100=1", &["0 bid 1@100 u5 snapshot clear last"]),
     ]);
 }
 
@@ -304,10 +280,7 @@ fn bad_frames_are_counted_by_their_fault() {
         (trade("\"\"", "\"1\"", "1"), Fault::Number),
         (trade("\"5\"", "\"1\"", "-1"), Fault::Number),
         (trade("\"5.1\"", "\"1\"", "1"), Fault::TooFine),
-        (
-            trade("\"5\"", "\"99999999999999999999\"", "1"),
-            Fault::TooLarge,
-        ),
+        (trade("\"5\"", "\"99999999999999999999\"", "1"), Fault::TooLarge),
         (trade("\"5\"", "\"1\"", "123456789012345"), Fault::Time),
         (trade("\"0\"", "\"1\"", "1"), Fault::NotPositive),
         (trade("\"-5\"", "\"1\"", "1"), Fault::NotPositive),
@@ -360,18 +333,12 @@ fn five_bad_frames_in_ten_seconds_want_a_new_connection() {
 fn known_messages_that_are_not_needed_are_counted() {
     let session = check(&[
         (r#"1 frame {"result":null,"id":1}"#, &[]),
-        (
-            r#"2 frame {"error":{"code":2,"msg":"Invalid request"},"id":1}"#,
-            &[],
-        ),
+        (r#"2 frame {"error":{"code":2,"msg":"Invalid request"},"id":1}"#, &[]),
         (
             r#"3 frame {"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}"#,
             &["reconnect VenueShutdown"],
         ),
-        (
-            r#"4 frame {"event":{"e":"serverShutdown","E":1}}"#,
-            &["reconnect VenueShutdown"],
-        ),
+        (r#"4 frame {"event":{"e":"serverShutdown","E":1}}"#, &["reconnect VenueShutdown"]),
         (r#"5 frame {"e":"kline","s":"AAAUSDT","k":{}}"#, &[]),
         (r#"6 frame {"lastUpdateId":1,"bids":[],"asks":[]}"#, &[]),
         (r#"7 frame {"e":"something new","s":"AAAUSDT"}"#, &[]),
@@ -426,11 +393,7 @@ fn the_largest_snapshot_passes_whole() {
 fn streams_are_named_in_the_address_or_in_a_message() {
     let (table, ids) = table(&["AAAUSDT", "BBBUSDT"]);
     let made = |by_message: bool, trades| {
-        let options = Options {
-            subscribe_by_message: by_message,
-            trades,
-            ..Options::default()
-        };
+        let options = Options { subscribe_by_message: by_message, trades, ..Options::default() };
         BinanceMarket::new(&table, VenueId(0), &ids[..1], options).unwrap()
     };
     let mut session = made(false, TradeStream::AggTrade);
