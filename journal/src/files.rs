@@ -405,6 +405,20 @@ pub(crate) fn read_watermarks(dir: &Dir) -> Result<Option<Watermarks>, Error> {
     Ok(Some(Watermarks { newest, flaw }))
 }
 
+/// Writes both slots as the next two generations of `mark`, and returns the newer one.
+pub(crate) fn write_watermarks(dir: &Dir, mut mark: Watermark) -> Result<Watermark, Error> {
+    let mut bytes = [0; 2 * SLOT];
+    for _ in 0..2 {
+        mark.generation += 1;
+        let slot = bytes.as_chunks_mut::<SLOT>().0.get_mut(usize::from(mark.place() != 0));
+        if let Some(slot) = slot {
+            *slot = mark.to_bytes();
+        }
+    }
+    replace(&dir.durable(), &bytes)?;
+    Ok(mark)
+}
+
 /// The identity of the host's boot.
 pub(crate) fn boot_id() -> Result<[u8; 16], Error> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");

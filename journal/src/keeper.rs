@@ -16,8 +16,8 @@ use crate::layout::{FRAMES_AT, PAGE, SealReason, SegmentHeader, SegmentState, St
 use crate::manifest::{self, RunStatus};
 use crate::options::Options;
 use crate::prepare::prepare;
-use crate::segment::{Segment, SegmentEnd};
-use crate::shared::{FailureKind, Link, MarkAt, Shared};
+use crate::segment::Segment;
+use crate::shared::{FailureKind, Link, MarkAt, SegmentEnd, Shared, Status};
 
 /// What one turn of the keeper did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,6 @@ impl Keeper {
     }
 
     fn out_of_space(&self) -> bool {
-        use crate::shared::Status;
         match self.shared.status() {
             Status::Running => false,
             Status::Failed(failure) => failure.kind == FailureKind::NoSpace,
@@ -267,7 +266,8 @@ impl Keeper {
         self.put_watermark(mark)?;
         let path = &live.segment.path;
         live.file.write_all_at(&slot.to_bytes(), slot.offset()).map_err(Error::io("seal", path))?;
-        live.file.sync_data().map_err(Error::io("fdatasync", path))?;
+        // Only that page: the populated tail of the segment is dirty, and nobody needs it on disk.
+        live.segment.sync(PAGE, FRAMES_AT).map_err(Error::io("msync", path))?;
         if live.locked {
             live.segment.unlock();
         }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::files::{Dir, Lock, Watermark, boot_id, read_watermarks, replace, unfit_file_system};
+use crate::files::{
+    Dir, Lock, Watermark, boot_id, read_watermarks, unfit_file_system, write_watermarks,
+};
 use crate::keeper::Keeper;
 use crate::layout::{Anchor, MAJOR, MINOR, RunParent, SegmentHeader};
 use crate::manifest;
@@ -147,13 +149,5 @@ fn open_watermark(
     let newest = found.and_then(|it| it.newest);
     let start =
         Watermark { run, uuid, boot_id, wall_ns: crate::files::wall_ns(), ..Watermark::default() };
-    let mut newest = newest.unwrap_or(start);
-    let mut bytes = [0; 2 * crate::layout::SLOT];
-    for _ in 0..2 {
-        newest.generation += 1;
-        let place = usize::try_from(newest.place()).unwrap_or_default();
-        bytes[place..place + crate::layout::SLOT].copy_from_slice(&newest.to_bytes());
-    }
-    replace(&dir.durable(), &bytes)?;
-    Ok(newest)
+    write_watermarks(dir, newest.unwrap_or(start))
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::files::{
     Dir, Lock, Watermark, Watermarks, boot_id, read_watermarks, replace, sync_dir, wall_ns,
+    write_watermarks,
 };
 use crate::layout::{SealReason, SegmentState, StateSlot};
 use crate::manifest::{self, RunStatus, hex, write_digested};
@@ -226,9 +227,15 @@ impl<'a> Case<'a> {
 
     /// Maps and scans; refuses what no mode may repair in place.
     fn read(&mut self, dir: &Dir) -> Result<(), Error> {
-        for file in dir.segments()? {
+        let files = dir.segments()?;
+        let total: u64 = files.iter().map(|it| it.len).sum();
+        let mut before = 0;
+        for (at, file) in files.iter().enumerate() {
             self.last_run = self.last_run.max(file.run);
-            self.segments.push(Examined::open(file)?);
+            // Sealed segments beyond the newest `verify_bytes` are trusted by their seals.
+            let is_old = total - before > self.how.verify_bytes && at + 2 < files.len();
+            before += file.len;
+            self.segments.push(Examined::open(file.clone(), is_old)?);
         }
         if let Some(flaw) = order_flaws(&self.segments).into_iter().next() {
             return Err(Error::Damaged(Box::new(flaw)));
@@ -332,15 +339,12 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// Reads sealed segments again, newest first, as far as asked.
+    /// Reads sealed segments again, as far as asked.
     fn check_sealed(&self) -> Result<(), Error> {
-        let mut bytes = 0;
-        for (at, segment) in self.segments.iter().enumerate().rev() {
-            let Some(slot) = &segment.state else { continue };
-            bytes += slot.end_offset;
-            if Some(at) != self.end && bytes > self.how.verify_bytes {
+        for segment in &self.segments {
+            let Some(slot) = segment.state.as_ref().filter(|_| !segment.is_trusted) else {
                 continue;
-            }
+            };
             if let Some(flaw) = segment.check_sealed(slot).into_iter().next() {
                 return Err(Error::Damaged(Box::new(flaw)));
             }
@@ -519,6 +523,9 @@ impl<'a> Case<'a> {
         if let (Some(end), Some(reason)) = (self.end, self.reason) {
             seal(&self.segments[end], SegmentState::CrashSealed, reason)?;
         }
+        if matches!(self.report.verdict, Verdict::Corrupt | Verdict::NoWatermark) {
+            self.lower_watermark(dir)?;
+        }
         for at in &self.unused {
             let path = &self.segments[*at].file.path;
             fs::remove_file(path).map_err(Error::io("remove", path))?;
@@ -543,6 +550,24 @@ impl<'a> Case<'a> {
         self.report.torn_file = path.file_name().map(|name| name.to_string_lossy().into_owned());
         self.report.torn_blake3 = Some(blake3::hash(bytes).to_hex().to_string());
         Ok(())
+    }
+
+    /// After loss that the operator accepted: from here on the cut is the truth.
+    fn lower_watermark(&self, dir: &Dir) -> Result<(), Error> {
+        let old = self.report.watermark.unwrap_or_default();
+        let end = self.end.map(|at| &self.segments[at]);
+        let mark = Watermark {
+            generation: old.generation,
+            run: end.map_or(0, |it| it.header.run),
+            segment: end.map_or(0, |it| it.header.segment),
+            offset: end.map_or(0, |it| it.scan.end as u64),
+            seq: end.map_or(0, |it| it.scan.last_seq()),
+            crc: end.map_or(0, |it| it.scan.chain.crc),
+            boot_id: self.boot_now,
+            uuid: end.map_or(old.uuid, |it| it.header.uuid),
+            wall_ns: self.report.at_ns,
+        };
+        write_watermarks(dir, mark).map(drop)
     }
 
     /// Gives every run that is still RUNNING its status.

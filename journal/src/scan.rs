@@ -12,7 +12,7 @@ use crate::codec::{
     parse, parse_committed,
 };
 use crate::error::Error;
-use crate::layout::{FRAMES_AT, HeaderFlaw, PAGE, SegStart, SegmentHeader, StatePage};
+use crate::layout::{FRAMES_AT, HeaderFlaw, PAGE, SegStart, SegmentHeader, StatePage, StateSlot};
 
 /// A file mapped for reading. Its length is that at the time of mapping; reads stay inside.
 #[derive(Debug)]
@@ -171,6 +171,22 @@ impl Scan {
     pub(crate) fn last_seq(&self) -> u64 {
         self.chain.next_seq.saturating_sub(1)
     }
+}
+
+/// What [`scan`] would find, by the seal and the first frame alone; `None` if that one is broken.
+pub(crate) fn trust(view: &View, header: &SegmentHeader, slot: &StateSlot) -> Option<Scan> {
+    let len = usize::try_from(header.segment_len).ok()?;
+    let first = view.frame(FRAMES_AT, len, header.chain_seed()).ok()??;
+    Some(Scan {
+        start: Some(first_frame(&first).ok()?),
+        chain: Chain { crc: slot.last_crc, next_seq: slot.last_seq.checked_add(1)? },
+        end: usize::try_from(slot.end_offset).ok()?,
+        frames: 0,
+        events: 0,
+        flaw: None,
+        closed: true,
+        run_ended: false,
+    })
 }
 
 /// Judges the first frame of a segment.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use memmap2::{Advice, MmapRaw};
 
 use crate::layout::PAGE;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::shared::{EndMark, SegmentEnd};
 
 /// One prepared or used segment. Its frames are written by the writer alone; the keeper reads what
 /// is committed, and writes the state page through the file.
@@ -16,33 +16,12 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) number: u64,
     pub(crate) chain_seed: u32,
-    base_seq: AtomicU64,
-    end_offset: AtomicU64, // 0 until the writer has left the segment
-    end_seq: AtomicU64,
-    end_crc: AtomicU32,
-}
-
-/// Where the writer left a segment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SegmentEnd {
-    pub(crate) offset: u64,
-    pub(crate) base_seq: u64,
-    pub(crate) last_seq: u64,
-    pub(crate) last_crc: u32,
+    pub(crate) end: EndMark,
 }
 
 impl Segment {
     pub(crate) fn new(map: MmapRaw, path: PathBuf, number: u64, chain_seed: u32) -> Segment {
-        Segment {
-            map,
-            path,
-            number,
-            chain_seed,
-            base_seq: AtomicU64::new(0),
-            end_offset: AtomicU64::new(0),
-            end_seq: AtomicU64::new(0),
-            end_crc: AtomicU32::new(0),
-        }
+        Segment { map, path, number, chain_seed, end: EndMark::default() }
     }
 
     /// Bytes of the file.
@@ -55,29 +34,9 @@ impl Segment {
         self.map.as_mut_ptr()
     }
 
-    /// By the writer, at its first frame.
-    pub(crate) fn begin(&self, base_seq: u64) {
-        self.base_seq.store(base_seq, Ordering::Relaxed);
-    }
-
-    /// By the writer, after its last frame: the keeper may seal.
-    pub(crate) fn leave(&self, offset: usize, last_seq: u64, last_crc: u32) {
-        self.end_seq.store(last_seq, Ordering::Relaxed);
-        self.end_crc.store(last_crc, Ordering::Relaxed);
-        self.end_offset.store(offset as u64, Ordering::Release);
-    }
-
     /// By the keeper: where the writer left, once it has.
     pub(crate) fn left(&self) -> Option<SegmentEnd> {
-        match self.end_offset.load(Ordering::Acquire) {
-            0 => None,
-            offset => Some(SegmentEnd {
-                offset,
-                base_seq: self.base_seq.load(Ordering::Relaxed),
-                last_seq: self.end_seq.load(Ordering::Relaxed),
-                last_crc: self.end_crc.load(Ordering::Relaxed),
-            }),
-        }
+        self.end.get()
     }
 
     /// Bytes `[from, to)`, which the writer has committed and left behind.

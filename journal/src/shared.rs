@@ -308,6 +308,43 @@ impl Shared {
     }
 }
 
+/// Where the writer left a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentEnd {
+    pub(crate) offset: u64, // > 0
+    pub(crate) base_seq: u64,
+    pub(crate) last_seq: u64,
+    pub(crate) last_crc: u32,
+}
+
+/// Set once by the writer when it leaves a segment; then the keeper may seal.
+#[derive(Debug, Default)]
+pub(crate) struct EndMark {
+    offset: AtomicU64, // 0 until then
+    base_seq: AtomicU64,
+    last_seq: AtomicU64,
+    last_crc: AtomicU32,
+}
+
+impl EndMark {
+    pub(crate) fn set(&self, end: SegmentEnd) {
+        self.base_seq.store(end.base_seq, Ordering::Relaxed);
+        self.last_seq.store(end.last_seq, Ordering::Relaxed);
+        self.last_crc.store(end.last_crc, Ordering::Relaxed);
+        self.offset.store(end.offset, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> Option<SegmentEnd> {
+        let offset = self.offset.load(Ordering::Acquire);
+        (offset != 0).then(|| SegmentEnd {
+            offset,
+            base_seq: self.base_seq.load(Ordering::Relaxed),
+            last_seq: self.last_seq.load(Ordering::Relaxed),
+            last_crc: self.last_crc.load(Ordering::Relaxed),
+        })
+    }
+}
+
 /// A ring of places through which one thread hands values to another. Neither ever waits.
 #[derive(Debug)]
 pub(crate) struct Handover<T> {
@@ -370,4 +407,111 @@ pub(crate) struct Link {
     pub(crate) prepared: Handover<Segment>,
     /// Touched by the keeper alone; a lock only because two threads hold the `Link`.
     pub(crate) mapped: Mutex<Vec<Arc<Segment>>>,
+}
+
+/// Every interleaving of the two halves, with `RUSTFLAGS="--cfg loom"`.
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::sync::atomic::fence;
+    use loom::thread;
+
+    #[test]
+    fn loom_a_committed_frame_is_whole() {
+        loom::model(|| {
+            let frame = Arc::new((AtomicU64::new(0), AtomicU64::new(0), AtomicU32::new(0)));
+            let writer = Arc::clone(&frame);
+            let writing = thread::spawn(move || {
+                writer.0.store(7, Ordering::Relaxed);
+                writer.1.store(8, Ordering::Relaxed);
+                writer.2.store(48, Ordering::Release); // the commit word
+            });
+            if frame.2.load(Ordering::Relaxed) != 0 {
+                fence(Ordering::Acquire); // as the reader does
+                let body = (frame.0.load(Ordering::Relaxed), frame.1.load(Ordering::Relaxed));
+                assert_eq!(body, (7, 8));
+            }
+            writing.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_segments_are_handed_over_once_and_in_order() {
+        loom::model(|| {
+            let handover = Arc::new(Handover::<u64>::default());
+            let taker = Arc::clone(&handover);
+            let values: Vec<_> = (0..3).map(Arc::new).collect();
+            let taking = thread::spawn(move || {
+                let mut turn = 0;
+                for _ in 0..4 {
+                    if let Some(value) = taker.take(turn) {
+                        assert_eq!(*value, turn as u64);
+                        turn += 1;
+                    }
+                }
+            });
+            let mut given = 0;
+            for value in &values {
+                if handover.give(given, Arc::clone(value)).is_err() {
+                    break;
+                }
+                given += 1;
+            }
+            taking.join().unwrap();
+            drop(handover);
+            assert!(values.iter().all(|value| Arc::strong_count(value) == 1), "none leaks");
+        });
+    }
+
+    #[test]
+    fn loom_padding_is_answered_with_what_was_written() {
+        loom::model(|| {
+            let shared = Arc::new((Shared::default(), AtomicU64::new(0)));
+            let writer = Arc::clone(&shared);
+            shared.0.ask_pad();
+            let writing = thread::spawn(move || {
+                if writer.0.signals() & ASK_PAD != 0 {
+                    writer.1.store(9, Ordering::Relaxed); // the frames before the mark
+                    writer.0.answer_pad(MarkAt { segment: 1, offset: 4096, seq: 3, crc: 5 });
+                }
+            });
+            if let Some(mark) = shared.0.padded() {
+                assert_eq!(mark, MarkAt { segment: 1, offset: 4096, seq: 3, crc: 5 });
+                assert_eq!(shared.1.load(Ordering::Relaxed), 9);
+            }
+            writing.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_anchors_are_never_mixed() {
+        loom::model(|| {
+            let shared = Arc::new(Shared::default());
+            let writer = Arc::clone(&shared);
+            let writing = thread::spawn(move || {
+                for _ in 0..2 {
+                    if writer.signals() & ASK_ANCHOR != 0 {
+                        let anchor = writer.take_anchor();
+                        assert_eq!((anchor.tsc, anchor.mono_ns), (anchor.tsc, anchor.tsc));
+                    }
+                }
+            });
+            for tsc in 1..=2 {
+                shared.offer_anchor(Anchor { tsc, wall_ns: 0, mono_ns: tsc });
+            }
+            writing.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_the_end_of_a_segment_is_seen_whole() {
+        loom::model(|| {
+            let mark = Arc::new(EndMark::default());
+            let writer = Arc::clone(&mark);
+            let end = SegmentEnd { offset: 9, base_seq: 1, last_seq: 2, last_crc: 3 };
+            let writing = thread::spawn(move || writer.set(end));
+            assert!(mark.get().is_none_or(|seen| seen == end));
+            writing.join().unwrap();
+        });
+    }
 }

@@ -9,7 +9,7 @@ use crate::files::{Dir, SegFile, Watermark, boot_id, read_watermarks};
 use crate::layout::{FRAMES_AT, PAGE, SealReason, SegmentHeader, SegmentState, StateSlot};
 use crate::manifest::{self, RunInfo, RunStatus};
 use crate::reader::read_header;
-use crate::scan::{Scan, Tail, View, scan, tail};
+use crate::scan::{Scan, Tail, View, scan, tail, trust};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -117,15 +117,21 @@ pub(crate) struct Examined {
     pub(crate) state: Option<StateSlot>,
     pub(crate) stray: Option<u64>,
     pub(crate) scan: Scan,
+    /// Sealed, and not read again: `scan` repeats what the seal says.
+    pub(crate) is_trusted: bool,
 }
 
 impl Examined {
-    pub(crate) fn open(file: SegFile) -> Result<Examined, Error> {
+    /// Maps and reads a segment; with `may_trust` only the first frame of a sealed one.
+    pub(crate) fn open(file: SegFile, may_trust: bool) -> Result<Examined, Error> {
         let view = View::open(&file.path)?;
         let header = read_header(&file, &view)?;
         let page = view.state();
-        let scan = scan(&view, &header, &mut |_, _| {});
-        Ok(Examined { view, header, state: page.newest, stray: page.stray, scan, file })
+        let trusted = page.newest.as_ref().filter(|_| may_trust && page.stray.is_none());
+        let trusted = trusted.and_then(|slot| trust(&view, &header, slot));
+        let is_trusted = trusted.is_some();
+        let scan = trusted.unwrap_or_else(|| scan(&view, &header, &mut |_, _| {}));
+        Ok(Examined { view, header, state: page.newest, stray: page.stray, scan, is_trusted, file })
     }
 
     pub(crate) fn is_quarantined(&self) -> bool {
@@ -202,7 +208,7 @@ pub fn verify(dir: &Path) -> Result<Findings, Error> {
     let mut all = Findings { live, ..Findings::default() };
     let mut segments: Vec<Examined> = Vec::new();
     for file in dir.segments()? {
-        match Examined::open(file) {
+        match Examined::open(file, false) {
             Ok(segment) => segments.push(segment),
             // A prepared segment of a run that ends just now.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}

@@ -14,7 +14,7 @@ use crate::codec::{
 use crate::layout::{Anchor, FRAMES_AT, PAGE, SegStart};
 use crate::options::{NotReady, Options};
 use crate::segment::Segment;
-use crate::shared::{ASK_ANCHOR, ASK_PAD, Link, MarkAt, Shared};
+use crate::shared::{ASK_ANCHOR, ASK_PAD, Link, MarkAt, SegmentEnd, Shared};
 
 /// Why a frame was not appended. Nothing was written, and nothing is lost: append it again or halt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,7 @@ pub struct Writer {
     hard: usize,        // len - 32: SEG_END always fits
     crc: u32,           // of the frame before the cursor
     next_seq: u64,      // > 0
+    base_seq: u64,      // of the segment
     turn: usize,        // of the hand-over
     instructions: bool, // the checksum in hardware
     frame_max: usize,
@@ -95,6 +96,7 @@ impl Writer {
             hard: 0,
             crc: parent.last_crc,
             next_seq: parent.last_seq + 1,
+            base_seq: 0,
             turn: 1,
             instructions: crate::crc::has_instructions(),
             frame_max: options.frame_max as usize,
@@ -339,9 +341,11 @@ impl Writer {
         }
         if asked & ASK_PAD != 0 {
             self.pad();
+            // Off a boundary there was no room to pad: no progress, the keeper asks again.
+            let is_padded = self.cursor.is_multiple_of(PAGE);
             self.shared.answer_pad(MarkAt {
                 segment: self.segment.number,
-                offset: (self.cursor / PAGE * PAGE) as u64,
+                offset: if is_padded { self.cursor as u64 } else { 0 },
                 seq: self.next_seq - 1,
                 crc: self.crc,
             });
@@ -385,7 +389,12 @@ impl Writer {
         let ts = self.last_ts;
         let end = Frame { ts, kind: SEG_END, schema: 1, lane: 0, ext: &[], payload: &[] };
         self.put(&end, FRAME_HEAD); // fits: `hard` leaves room for it
-        self.segment.leave(self.cursor, self.next_seq - 1, self.crc);
+        self.segment.end.set(SegmentEnd {
+            offset: self.cursor as u64,
+            base_seq: self.base_seq,
+            last_seq: self.next_seq - 1,
+            last_crc: self.crc,
+        });
     }
 
     /// Makes `segment` the current one and writes its `SEG_START`.
@@ -402,7 +411,7 @@ impl Writer {
         self.soft = self.hard - self.reserve;
         self.cursor = FRAMES_AT;
         self.crc = segment.chain_seed;
-        segment.begin(self.next_seq);
+        self.base_seq = self.next_seq;
         self.segment = segment;
         let (ts, payload) = (self.last_ts, &start.to_bytes()[..]);
         let frame = Frame { ts, kind: SEG_START, schema: 1, lane: 0, ext: &[], payload };

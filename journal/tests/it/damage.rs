@@ -196,7 +196,8 @@ fn swapped_pages_and_pasted_frames_are_noticed() {
 fn missing_doubled_and_renamed_segments_are_noticed() {
     let (original, _) = ended();
     let name = |run: u64, segment: u64| format!("seg/{run:08}-{segment:012}.jnl");
-    let cases: [(&str, &dyn Fn(&Path)); 7] = [
+    type Harm<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Harm<'_>); 7] = [
         ("first missing", &|dir| fs::remove_file(dir.join(name(1, 1))).unwrap()),
         ("last missing", &|dir| fs::remove_file(dir.join(name(1, 2))).unwrap()),
         ("renamed", &|dir| fs::rename(dir.join(name(1, 2)), dir.join(name(1, 3))).unwrap()),
