@@ -354,3 +354,6 @@ impl PaperVenue {
         Some(self.accounts.money(account))
     }
 }
+
+#[cfg(test)]
+mod tests;
