@@ -280,3 +280,108 @@ impl Chain {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod codec_tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CASES: u32 = if cfg!(miri) { 8 } else { 512 };
+
+    fn frame_bytes(prev: u32, seq: u64, frame: &Frame<'_>) -> Vec<u8> {
+        let len = frame.len().expect("within the limits");
+        let mut bytes = vec![0xaa; aligned(len)];
+        encode(&mut bytes, prev, seq, frame);
+        let len = u32::try_from(len).expect("within the limits");
+        bytes[..4].copy_from_slice(&len.to_le_bytes());
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: CASES,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn codec_reads_what_it_wrote_and_nothing_else(
+            (prev, seq, ts) in any::<(u32, u64, u64)>(),
+            (kind, schema, lane) in (1_u16..0x4000, any::<u16>(), any::<u8>()),
+            ext in proptest::collection::vec(any::<u64>(), 0..=4),
+            payload in proptest::collection::vec(any::<u8>(), 0..300),
+            (flip, bit) in (any::<proptest::sample::Index>(), 0..8),
+        ) {
+            let frame = Frame { ts, kind, schema, lane, ext: &ext, payload: &payload };
+            let mut bytes = frame_bytes(prev, seq, &frame);
+            let raw = parse(&bytes, prev).unwrap().unwrap();
+            prop_assert_eq!((raw.seq, raw.ts, raw.kind, raw.schema), (seq, ts, kind, schema));
+            prop_assert_eq!((raw.lane, raw.flags, raw.size), (lane, 0, bytes.len()));
+            prop_assert_eq!(&raw.ext[..raw.ext_words], &ext[..]);
+            prop_assert_eq!(raw.payload, &payload[..]);
+            // Another seed: a stale or foreign frame.
+            prop_assert!(parse(&bytes, prev ^ 1).is_err());
+            // Any flipped bit, the commit word, length and padding included.
+            let at = flip.index(bytes.len());
+            bytes[at] ^= 1_u8 << bit;
+            let seen = parse(&bytes, prev);
+            prop_assert!(!matches!(seen, Ok(Some(_))), "flip at {}: {:?}", at, seen);
+        }
+
+        #[test]
+        fn codec_takes_any_bytes(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            len in any::<u32>(),
+            prev in any::<u32>(),
+        ) {
+            // A random checksum fits once in four thousand million times.
+            prop_assert!(!matches!(parse(&bytes, prev), Ok(Some(_))));
+            prop_assert!(parse_committed(&bytes, len, prev).is_err());
+        }
+    }
+
+    #[test]
+    fn codec_padding_must_be_zero_although_no_checksum_covers_it() {
+        let frame = Frame { ts: 1, kind: PAD, schema: 1, lane: 0, ext: &[], payload: &[0; 96] };
+        let mut bytes = frame_bytes(5, 6, &frame);
+        assert!(matches!(parse(&bytes, 5), Ok(Some(_))));
+        for at in FRAME_HEAD..bytes.len() {
+            bytes[at] = 1;
+            assert_eq!(parse(&bytes, 5), Err(Flaw::Field("padding is not zero")));
+            bytes[at] = 0;
+        }
+    }
+
+    #[test]
+    fn codec_two_lengths_with_one_extent_do_not_both_validate() {
+        let frame = Frame { ts: 1, kind: 9, schema: 1, lane: 0, ext: &[], payload: &[0; 40] };
+        let mut bytes = frame_bytes(5, 6, &frame);
+        for len in 65..=96_u32 {
+            bytes[..4].copy_from_slice(&len.to_le_bytes());
+            assert_eq!(parse(&bytes, 5).is_ok(), len == 72, "{len}");
+        }
+    }
+
+    #[test]
+    fn codec_counts_events_and_not_physical_frames() {
+        let check = |kind: u16, payload: &[u8], seq: u64, expected: Result<u64, Flaw>| {
+            let frame = Frame { ts: 0, kind, schema: 1, lane: 0, ext: &[], payload };
+            let bytes = frame_bytes(0, seq, &frame);
+            let raw = parse(&bytes, 0).unwrap().unwrap();
+            let mut chain = Chain { crc: 0, next_seq: 7 };
+            assert_eq!(chain.admit(&raw).map(|()| chain.next_seq), expected);
+        };
+        let gap = |from: u64, to: u64| [from.to_le_bytes(), to.to_le_bytes()].concat();
+        check(0x101, b"x", 7, Ok(8));
+        check(MARK, b"x", 7, Ok(7));
+        check(0x101, b"x", 8, Err(Flaw::Sequence { found: 8, expected: 7 }));
+        check(MARK, b"x", 6, Err(Flaw::Sequence { found: 6, expected: 7 }));
+        check(GAP, &gap(7, 9), 7, Ok(10));
+        check(GAP, &gap(8, 9), 7, Err(Flaw::Field("gap without a range")));
+        check(GAP, &gap(7, 6), 7, Err(Flaw::Field("gap without a range")));
+        check(KIND_PHYSICAL | 99, b"", 7, Err(Flaw::UnknownKind(KIND_PHYSICAL | 99)));
+        check(KIND_PHYSICAL | KIND_SKIPPABLE | 99, b"", 7, Ok(7));
+        check(0x3fff, b"", u64::MAX, Err(Flaw::Sequence { found: u64::MAX, expected: 7 }));
+    }
+}

@@ -481,3 +481,80 @@ impl RunParent {
         })
     }
 }
+
+#[cfg(test)]
+mod codec_tests {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            version: (MAJOR, MINOR),
+            uuid: [1; 16],
+            run: 2,
+            segment: 3,
+            segment_len: 64 << 10,
+            boot_id: [4; 16],
+            created: Anchor { tsc: 5, wall_ns: -6, mono_ns: 7 },
+            tsc_hz: 8,
+            registry_hash: [9; 32],
+            binary_hash: [10; 32],
+            lock_hash: [11; 32],
+            config_hash: [12; 32],
+            seed: 13,
+        }
+    }
+
+    #[test]
+    fn codec_header_survives_and_no_flip_does() {
+        let mut page = *header().to_page();
+        assert_eq!(SegmentHeader::parse(&page), Ok(header()));
+        for at in (0..PAGE).step_by(if cfg!(miri) { 97 } else { 1 }) {
+            page[at] ^= 1;
+            assert!(SegmentHeader::parse(&page).is_err(), "offset {at}");
+            page[at] ^= 1;
+        }
+        assert_eq!(SegmentHeader::parse(&page[..100]), Err(HeaderFlaw::Short(100)));
+    }
+
+    #[test]
+    fn codec_state_page_takes_the_higher_valid_slot() {
+        let slot = |generation, end_offset| StateSlot {
+            generation,
+            state: SegmentState::CrashSealed,
+            reason: SealReason::Cut,
+            end_offset,
+            base_seq: 1,
+            last_seq: 2,
+            last_crc: 3,
+            sealed_at: 4,
+            blake3: [5; 32],
+        };
+        let mut page = [0; PAGE];
+        assert!(StatePage::parse(&page).newest.is_none());
+        for (generation, end_offset) in [(1, 8192), (2, 9000)] {
+            let slot = slot(generation, end_offset);
+            let at = usize::try_from(slot.offset()).unwrap() - PAGE;
+            page[at..at + SLOT].copy_from_slice(&slot.to_bytes());
+            let read = StatePage::parse(&page);
+            assert_eq!((read.newest, read.stray), (Some(slot), None));
+        }
+        page[SLOT + 20] ^= 1; // the newer slot is torn
+        let read = StatePage::parse(&page);
+        assert_eq!(read.newest, Some(slot(1, 8192)));
+        assert_eq!(read.stray, Some((PAGE + SLOT) as u64));
+        page[SLOT..].fill(0);
+        page[PAGE - 1] = 1;
+        assert_eq!(StatePage::parse(&page).stray, Some(2 * PAGE as u64 - 1));
+    }
+
+    #[test]
+    fn codec_first_frame_payload_survives() {
+        let anchor = Anchor { tsc: 5, wall_ns: -6, mono_ns: 7 };
+        let start =
+            SegStart { base_seq: 1, prev_segment: 2, prev_last_seq: 3, prev_crc: 4, anchor };
+        assert_eq!(SegStart::parse(&start.to_bytes()), Some(start));
+        assert_eq!(SegStart::parse(&start.to_bytes()[..55]), None);
+        let parent = RunParent { run: 1, last_seq: 2, last_crc: 3 };
+        assert_eq!(RunParent::parse(&parent.to_bytes()), Some(parent));
+    }
+}

@@ -64,5 +64,5 @@ pub use recover::{Recovery, Report, Verdict, recover, recover_with};
 pub use salvage::{Salvaged, salvage};
 pub use shared::{Failure, FailureKind, Shared, Status};
 pub use sigbus::install_sigbus_handler;
-pub use verify::{Finding, Findings, Severity, verify};
+pub use verify::{Finding, Findings, Severity, verify, verify_with};
 pub use writer::{AppendError, Writer};

@@ -202,18 +202,31 @@ impl Examined {
 /// # Errors
 /// What the system says, or that there is no journal.
 pub fn verify(dir: &Path) -> Result<Findings, Error> {
+    verify_with(dir, &mut |_, _| {})
+}
+
+/// As [`verify`]; after each segment `progress` hears how many bytes of how many are done.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Findings, Error> {
     let journal = crate::reader::Journal::open(dir)?;
     let live = journal.is_live();
     let dir = Dir::new(dir);
     let mut all = Findings { live, ..Findings::default() };
     let mut segments: Vec<Examined> = Vec::new();
-    for file in dir.segments()? {
+    let files = dir.segments()?;
+    let total: u64 = files.iter().map(|it| it.len).sum();
+    let mut done = 0;
+    for file in files {
+        done += file.len;
         match Examined::open(file, false) {
             Ok(segment) => segments.push(segment),
             // A prepared segment of a run that ends just now.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(bad) => all.findings.push(as_finding(&dir, bad)?),
         }
+        progress(done, total);
     }
     check_order(&mut all, &segments);
     for (at, segment) in segments.iter().enumerate() {

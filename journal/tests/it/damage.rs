@@ -5,11 +5,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use kairos_journal::{
-    Class, Error, Journal, Mode, Recovery, Report, Verdict, recover, recover_with, salvage, verify,
+    Class, Error, Frame, Journal, Mode, Options, Recovery, Report, RunFacts, SegmentState, Verdict,
+    create, recover, recover_with, salvage, verify,
 };
 
 use crate::common::{
-    assert_holds, copy, end, events, files, open, payload, put_events, run, settle,
+    assert_holds, copy, end as end_run, events, files, open, payload, put_events, run, settle, tiny,
 };
 
 fn is_noticed(dir: &Path) -> bool {
@@ -243,7 +244,7 @@ fn power_loss_with_a_clean_edge_is_a_cut() {
     let (mut writer, mut keeper, opened) = open(dir.path());
     assert_eq!((opened.run, opened.first_seq), (2, 441));
     put_events(&mut writer, &mut keeper, 300);
-    end(writer, keeper);
+    end_run(writer, keeper);
     assert_holds(dir.path(), 740);
     assert!(verify(dir.path()).unwrap().findings.is_empty());
 }
@@ -268,9 +269,49 @@ fn power_loss_with_a_hole_is_torn_and_counts_what_survived() {
     let (mut writer, mut keeper, opened) = open(dir.path());
     assert_eq!(opened.first_seq, 430);
     put_events(&mut writer, &mut keeper, 5);
-    end(writer, keeper);
+    end_run(writer, keeper);
     assert_holds(dir.path(), 434);
     assert!(!is_noticed(dir.path()));
+}
+
+#[test]
+fn segments_behind_a_hole_are_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { ready_min: 3, ..tiny() };
+    let (mut writer, mut keeper, _) = create(dir.path(), &options, RunFacts::default()).unwrap();
+    while keeper.shared().prepared() < 3 {
+        keeper.turn();
+    }
+    let mut first_of_second = 0;
+    while writer.shared().position().0 < 3 {
+        let payload = payload(writer.next_seq());
+        let frame = Frame { ts: 0, kind: 0x101, schema: 1, lane: 0, ext: &[], payload: &payload };
+        let seq = writer.append(&frame).unwrap();
+        if first_of_second == 0 && writer.shared().position().0 == 2 {
+            first_of_second = seq;
+        }
+    }
+    let last = writer.shared().committed_seq();
+    drop((writer, keeper)); // nothing is sealed, nothing is durable, three segments are in use
+    // The host dies: the last frame of segment 1, its SEG_END, is lost.
+    let path = dir.path().join("seg/00000001-000000000001.jnl");
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.iter().rposition(|it| *it != 0).unwrap() / 32 * 32;
+    bytes[end..].fill(0);
+    fs::write(&path, bytes).unwrap();
+    let report = recover_twice(dir.path(), Verdict::Torn, first_of_second - 1);
+    assert!(report.later_frames > 300);
+    assert_eq!(report.later_last_seq, Some(last));
+    let (mut writer, mut keeper, opened) = open(dir.path());
+    assert_eq!((opened.run, opened.first_seq), (2, first_of_second));
+    put_events(&mut writer, &mut keeper, 500);
+    end_run(writer, keeper);
+    assert_holds(dir.path(), first_of_second + 499);
+    assert!(!is_noticed(dir.path()), "{:#?}", verify(dir.path()).unwrap().findings);
+    let states: Vec<_> = Journal::open(dir.path()).unwrap().segments().unwrap();
+    let states: Vec<_> = states.iter().take(4).map(|it| it.state).collect();
+    let aside = SegmentState::Quarantined;
+    assert_eq!(states, [SegmentState::CrashSealed, aside, aside, SegmentState::Sealed]);
 }
 
 #[test]
@@ -287,6 +328,10 @@ fn power_loss_below_the_watermark_is_refused_unless_loss_is_accepted() {
     let report = on_another_boot(dir.path(), Mode::PointInTime, true).unwrap();
     assert_eq!(report.verdict, Verdict::Corrupt);
     assert_holds(dir.path(), 389);
+    // The operator has decided: the next start does not ask again.
+    run(dir.path(), 300);
+    assert_holds(dir.path(), 689);
+    assert!(!is_noticed(dir.path()), "{:#?}", verify(dir.path()).unwrap().findings);
 }
 
 #[test]
