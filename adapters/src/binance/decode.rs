@@ -205,28 +205,18 @@ impl Decoder {
     }
 }
 
-/// A positive price.
-#[inline]
-pub(super) fn price(text: &[u8], listed: Listed) -> Result<Price, Fault> {
-    match parse_decimal(text, listed.price_scale)? {
-        units @ 1.. => Ok(Price(units)),
-        _ => Err(Fault::NotPositive),
-    }
-}
-
-/// A quantity that is not negative.
-#[inline]
-pub(super) fn qty(text: &[u8], listed: Listed) -> Result<Qty, Fault> {
-    match parse_decimal(text, listed.qty_scale)? {
-        units @ 0.. => Ok(Qty(units)),
-        _ => Err(Fault::NotPositive),
-    }
+/// A number as text, in units of the instrument's scale.
+pub(super) fn units(text: &str, scale: u8) -> Result<i64, Fault> {
+    Ok(parse_decimal(text.as_bytes(), scale)?)
 }
 
 /// A level of a book: quantity 0 removes it.
 #[inline]
-pub(super) fn level(price_text: &[u8], qty_text: &[u8], listed: Listed) -> Result<Level, Fault> {
-    Ok(Level { price: price(price_text, listed)?, qty: qty(qty_text, listed)? })
+pub(super) fn level(price: i64, qty: i64) -> Result<Level, Fault> {
+    match (price, qty) {
+        (1.., 0..) => Ok(Level { price: Price(price), qty: Qty(qty) }),
+        _ => Err(Fault::NotPositive),
+    }
 }
 
 /// A time in milliseconds or, where asked for, in microseconds: told apart by their digits until
@@ -247,19 +237,18 @@ pub(super) fn time(number: u64) -> Result<Nanos, Fault> {
 pub(super) fn trade(
     listed: Listed,
     id: u64,
-    (price_text, qty_text): (&[u8], &[u8]),
+    (price, qty): (i64, i64),
     time_number: u64,
     buyer_is_maker: bool,
 ) -> Result<Decoded, Fault> {
-    let qty = qty(qty_text, listed)?;
-    if qty.0 == 0 {
+    if price <= 0 || qty <= 0 {
         return Err(Fault::NotPositive);
     }
     Ok(Decoded::Trade {
         instrument: listed.id,
         venue_at: time(time_number)?,
-        price: price(price_text, listed)?,
-        qty,
+        price: Price(price),
+        qty: Qty(qty),
         id,
         // The maker was there first: if that was the buyer, the seller crossed the spread.
         aggressor: if buyer_is_maker { Side::Sell } else { Side::Buy },
@@ -271,10 +260,10 @@ pub(super) fn trade(
 pub(super) fn quote(
     listed: Listed,
     update: u64,
-    bid: (&[u8], &[u8]),
-    ask: (&[u8], &[u8]),
+    bid: (i64, i64),
+    ask: (i64, i64),
 ) -> Result<Decoded, Fault> {
-    let (bid, ask) = (best(bid, listed)?, best(ask, listed)?);
+    let (bid, ask) = (best(bid)?, best(ask)?);
     if bid.qty.0 != 0 && ask.qty.0 != 0 && bid.price >= ask.price {
         return Err(Fault::CrossedQuote);
     }
@@ -283,11 +272,9 @@ pub(super) fn quote(
 
 /// A side of a quote: both numbers positive, or both zero.
 #[inline]
-fn best((price_text, qty_text): (&[u8], &[u8]), listed: Listed) -> Result<Level, Fault> {
-    let price = Price(parse_decimal(price_text, listed.price_scale)?);
-    let qty = Qty(parse_decimal(qty_text, listed.qty_scale)?);
-    match (price.0, qty.0) {
-        (1.., 1..) | (0, 0) => Ok(Level { price, qty }),
+fn best((price, qty): (i64, i64)) -> Result<Level, Fault> {
+    match (price, qty) {
+        (1.., 1..) | (0, 0) => Ok(Level { price: Price(price), qty: Qty(qty) }),
         _ => Err(Fault::NotPositive),
     }
 }

@@ -3,6 +3,8 @@
 //! Every byte is checked, so what the scanner accepts is what the tape parser would have read, and
 //! whatever it does not recognise it leaves to that. It never decides that a frame is bad.
 
+use kairos_logic::units::take_decimal;
+
 use super::decode::{self, Decoded, Level, Levels};
 use super::symbols::{Listed, Symbols};
 
@@ -46,32 +48,49 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
-    /// Passes text of the wanted characters and the quotation mark that ends it.
+    /// Passes text without escapes and the quotation mark that ends it, eight bytes at a time.
     #[inline]
-    fn quoted(&mut self, wanted: impl Fn(u8) -> bool) -> Option<&'a [u8]> {
-        let mut len = 0;
+    fn skip_text(&mut self) -> Option<()> {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        // Whether a byte is zero; nothing that is not may be found before the first that is.
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
         loop {
-            match self.rest.get(len)? {
-                b'"' => break,
-                &byte if wanted(byte) => len += 1,
-                _ => return None,
+            let (&head, rest) = self.rest.split_first_chunk::<8>()?;
+            let word = u64::from_le_bytes(head);
+            let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+            // Behind the end there is syntax, which has none of these either.
+            if (word & HIGH) | controls | zeros(word ^ (ONES * u64::from(b'\\'))) != 0 {
+                return None;
             }
+            let quotes = zeros(word ^ (ONES * u64::from(b'"')));
+            if quotes != 0 {
+                let end = quotes.trailing_zeros() / 8;
+                self.rest = self.rest.get(end as usize + 1..)?;
+                return Some(());
+            }
+            self.rest = rest;
         }
-        let text = self.rest.get(..len)?;
-        self.rest = self.rest.get(len + 1..)?;
-        Some(text)
     }
 
-    /// Passes a plain decimal without sign and the quotation mark that ends it.
+    /// Passes a plain decimal without sign and the quotation mark that ends it: its units of
+    /// `10^-scale`.
     #[inline]
-    fn decimal(&mut self) -> Option<&'a [u8]> {
-        self.quoted(|byte| byte.is_ascii_digit() || byte == b'.')
+    fn decimal(&mut self, scale: u8) -> Option<i64> {
+        let (units, rest) = take_decimal(self.rest, scale)?;
+        self.rest = rest;
+        self.eat(b"\"")?;
+        Some(units)
     }
 
     /// Passes a symbol and the quotation mark that ends it.
     #[inline]
     fn symbol(&mut self, symbols: &Symbols) -> Option<Listed> {
-        let text = self.quoted(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())?;
+        let wanted = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        let len = self.rest.iter().take_while(|byte| wanted(byte)).count();
+        let (text, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        self.eat(b"\"")?;
         symbols.find(text)
     }
 
@@ -102,11 +121,11 @@ impl<'a> Cursor<'a> {
     /// Passes `p","q"]`.
     #[inline]
     fn level(&mut self, listed: Listed) -> Option<Level> {
-        let price = self.decimal()?;
+        let price = self.decimal(listed.price_scale)?;
         self.eat(b",\"")?;
-        let qty = self.decimal()?;
+        let qty = self.decimal(listed.qty_scale)?;
         self.eat(b"]")?;
-        decode::level(price, qty, listed).ok()
+        decode::level(price, qty).ok()
     }
 
     /// Passes the end of the frame.
@@ -122,7 +141,7 @@ pub(super) fn frame(frame: &[u8], symbols: &Symbols, levels: &mut Levels) -> Opt
     let mut cursor = Cursor { rest: frame };
     let wrapped = cursor.eat_if(b"{\"stream\":\"");
     if wrapped {
-        cursor.quoted(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'@' | b'_'))?;
+        cursor.skip_text()?;
         cursor.eat(b",\"data\":")?;
     }
     let decoded = message(&mut cursor, symbols, levels)?;
@@ -155,13 +174,13 @@ fn quote(cursor: &mut Cursor<'_>, symbols: &Symbols) -> Option<Decoded> {
     cursor.eat(b",\"s\":\"")?;
     let listed = cursor.symbol(symbols)?;
     cursor.eat(b",\"b\":\"")?;
-    let bid = cursor.decimal()?;
+    let bid = cursor.decimal(listed.price_scale)?;
     cursor.eat(b",\"B\":\"")?;
-    let bid_qty = cursor.decimal()?;
+    let bid_qty = cursor.decimal(listed.qty_scale)?;
     cursor.eat(b",\"a\":\"")?;
-    let ask = cursor.decimal()?;
+    let ask = cursor.decimal(listed.price_scale)?;
     cursor.eat(b",\"A\":\"")?;
-    let ask_qty = cursor.decimal()?;
+    let ask_qty = cursor.decimal(listed.qty_scale)?;
     cursor.eat(b"}")?;
     decode::quote(listed, update, (bid, bid_qty), (ask, ask_qty)).ok()
 }
@@ -174,9 +193,9 @@ fn trade(cursor: &mut Cursor<'_>, symbols: &Symbols) -> Option<Decoded> {
     cursor.eat(b",\"t\":")?;
     let id = cursor.integer()?;
     cursor.eat(b",\"p\":\"")?;
-    let price = cursor.decimal()?;
+    let price = cursor.decimal(listed.price_scale)?;
     cursor.eat(b",\"q\":\"")?;
-    let qty = cursor.decimal()?;
+    let qty = cursor.decimal(listed.qty_scale)?;
     end_of_trade(cursor, listed, id, (price, qty))
 }
 
@@ -188,9 +207,9 @@ fn aggregate(cursor: &mut Cursor<'_>, symbols: &Symbols) -> Option<Decoded> {
     cursor.eat(b",\"a\":")?;
     let id = cursor.integer()?;
     cursor.eat(b",\"p\":\"")?;
-    let price = cursor.decimal()?;
+    let price = cursor.decimal(listed.price_scale)?;
     cursor.eat(b",\"q\":\"")?;
-    let qty = cursor.decimal()?;
+    let qty = cursor.decimal(listed.qty_scale)?;
     cursor.eat(b",\"f\":")?;
     let _first = cursor.integer()?;
     cursor.eat(b",\"l\":")?;
@@ -203,7 +222,7 @@ fn end_of_trade(
     cursor: &mut Cursor<'_>,
     listed: Listed,
     id: u64,
-    price_qty: (&[u8], &[u8]),
+    price_qty: (i64, i64),
 ) -> Option<Decoded> {
     cursor.eat(b",\"T\":")?;
     let time = cursor.integer()?;

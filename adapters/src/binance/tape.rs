@@ -273,7 +273,7 @@ fn trade(it: Value<'_>, id_key: &str, symbols: &Symbols) -> Result<Decoded, Faul
     let Some(listed) = symbols.find(symbol.text()?.as_bytes()) else {
         return Ok(Decoded::UnknownSymbol);
     };
-    let price_qty = (price.text()?.as_bytes(), qty.text()?.as_bytes());
+    let price_qty = pair(price, qty, listed)?;
     decode::trade(listed, id.integer()?, price_qty, time.integer()?, maker.boolean()?)
 }
 
@@ -282,9 +282,16 @@ fn quote(it: Value<'_>, symbols: &Symbols) -> Result<Decoded, Fault> {
     let Some(listed) = symbols.find(symbol.text()?.as_bytes()) else {
         return Ok(Decoded::UnknownSymbol);
     };
-    let bid = (bid.text()?.as_bytes(), bid_qty.text()?.as_bytes());
-    let ask = (ask.text()?.as_bytes(), ask_qty.text()?.as_bytes());
+    let (bid, ask) = (pair(bid, bid_qty, listed)?, pair(ask, ask_qty, listed)?);
     decode::quote(listed, update.integer()?, bid, ask)
+}
+
+/// A price and a quantity in units of the instrument.
+fn pair(price: Value<'_>, qty: Value<'_>, listed: Listed) -> Result<(i64, i64), Fault> {
+    Ok((
+        decode::units(price.text()?, listed.price_scale)?,
+        decode::units(qty.text()?, listed.qty_scale)?,
+    ))
 }
 
 fn depth(it: Value<'_>, symbols: &Symbols, levels: &mut Levels) -> Result<Decoded, Fault> {
@@ -307,12 +314,13 @@ fn snapshot_fields(root: Value<'_>) -> Result<(u64, Value<'_>, Value<'_>), Fault
 
 /// `[["p","q"],…]`; further elements of a level (older replies had an empty list) do not matter.
 fn read_levels(list: Value<'_>, listed: Listed, levels: &mut Levels) -> Result<(), Fault> {
-    for pair in list.elements()? {
-        let mut numbers = pair.elements()?;
+    for level in list.elements()? {
+        let mut numbers = level.elements()?;
         let (Some(price), Some(qty)) = (numbers.next(), numbers.next()) else {
             return Err(Fault::Shape);
         };
-        let level = decode::level(price.text()?.as_bytes(), qty.text()?.as_bytes(), listed)?;
+        let (price, qty) = pair(price, qty, listed)?;
+        let level = decode::level(price, qty)?;
         levels.push(level)?;
     }
     Ok(())

@@ -199,11 +199,7 @@ pub struct Overflow;
 #[must_use]
 pub const fn div_round(value: i128, divisor: i128) -> i128 {
     let half = divisor / 2;
-    if value >= 0 {
-        (value + half) / divisor
-    } else {
-        (value - half) / divisor
-    }
+    if value >= 0 { (value + half) / divisor } else { (value - half) / divisor }
 }
 
 /// Value of `qty` at `price`, rounded to the nearest unit of money, halves away from zero.
@@ -216,9 +212,7 @@ pub fn notional(price: Price, qty: Qty, price_scale: u8, qty_scale: u8) -> Resul
     let value = if scale >= 0 {
         div_round(product, pow10_i128(scale.unsigned_abs()))
     } else {
-        product
-            .checked_mul(pow10_i128(scale.unsigned_abs()))
-            .ok_or(Overflow)?
+        product.checked_mul(pow10_i128(scale.unsigned_abs())).ok_or(Overflow)?
     };
     i64::try_from(value).map(Money).map_err(|_| Overflow)
 }
@@ -253,7 +247,52 @@ pub enum DecimalError {
 ///
 /// # Errors
 /// [`DecimalError`]; nothing is rounded and nothing wraps.
+#[inline]
 pub fn parse_decimal(text: &[u8], scale: u8) -> Result<i64, DecimalError> {
+    match take_decimal(text, scale) {
+        Some((units, [])) => Ok(units),
+        Some(_) | None => parse_any_decimal(text, scale),
+    }
+}
+
+/// Reads the plain decimal that `text` begins with and hands back what follows it: the part of
+/// [`parse_decimal`] that all but a few numbers need, for scanners that do not know where a number
+/// ends. `None` says nothing but that [`parse_decimal`] has to look: at a sign, at more than 18
+/// digits, at a number that is no number or does not fit.
+#[must_use]
+#[inline]
+pub fn take_decimal(text: &[u8], scale: u8) -> Option<(i64, &[u8])> {
+    const DIGITS_MAX: usize = 18; // fewer than an i64 holds, so nothing wraps
+    let (mut units, mut rest) = (0_i64, text);
+    while let [byte @ b'0'..=b'9', tail @ ..] = rest {
+        units = units.wrapping_mul(10).wrapping_add(i64::from(byte & 15));
+        rest = tail;
+    }
+    let whole = text.len() - rest.len();
+    let (mut missing, mut fraction) = (scale, 0);
+    if let [b'.', tail @ ..] = rest {
+        rest = tail;
+        while let [byte @ b'0'..=b'9', tail @ ..] = rest {
+            if missing > 0 {
+                units = units.wrapping_mul(10).wrapping_add(i64::from(byte & 15));
+                missing -= 1;
+            } else if *byte != b'0' {
+                return None;
+            }
+            rest = tail;
+        }
+        fraction = usize::from(scale - missing);
+    }
+    if whole == 0 || whole + fraction > DIGITS_MAX {
+        return None;
+    }
+    let units = units.checked_mul(*POW10.get(usize::from(missing))?)?;
+    Some((units, rest))
+}
+
+/// [`parse_decimal`] for whatever is unusual, and its judgement of what is wrong.
+#[cold]
+fn parse_any_decimal(text: &[u8], scale: u8) -> Result<i64, DecimalError> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
@@ -325,11 +364,7 @@ impl fmt::Display for Decimal {
 
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Decimal {
-            units: self.0,
-            scale: MONEY_SCALE,
-        }
-        .fmt(f)
+        Decimal { units: self.0, scale: MONEY_SCALE }.fmt(f)
     }
 }
 
@@ -340,11 +375,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(text: &str, scale: u8, want: Result<i64, DecimalError>) {
-        assert_eq!(
-            parse_decimal(text.as_bytes(), scale),
-            want,
-            "{text} at scale {scale}"
-        );
+        assert_eq!(parse_decimal(text.as_bytes(), scale), want, "{text} at scale {scale}");
     }
 
     #[test]
@@ -378,13 +409,25 @@ mod tests {
         assert_eq!(notional(Price(5), Qty(1), 9, 0), Ok(Money(1)));
         assert_eq!(notional(Price(-5), Qty(1), 9, 0), Ok(Money(-1)));
         assert_eq!(notional(Price(4), Qty(1), 9, 0), Ok(Money(0)));
-        assert_eq!(
-            notional(Price(i64::MAX), Qty(i64::MAX), 8, 8),
-            Err(Overflow)
-        );
+        assert_eq!(notional(Price(i64::MAX), Qty(i64::MAX), 8, 8), Err(Overflow));
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_reads_what_the_long_way_reads(
+            text in "[0-9]{0,20}[.]?[0-9]{0,12}",
+            scale in 0_u8..=SCALE_MAX,
+            after in "|\"|,x|-",
+        ) {
+            let whole = alloc::format!("{text}{after}");
+            if let Some((units, rest)) = take_decimal(whole.as_bytes(), scale) {
+                prop_assert_eq!(rest, after.as_bytes());
+                prop_assert_eq!(parse_any_decimal(text.as_bytes(), scale), Ok(units));
+            }
+            let (fast, slow) = (parse_decimal(text.as_bytes(), scale), parse_any_decimal(text.as_bytes(), scale));
+            prop_assert_eq!(fast, slow);
+        }
+
         #[test]
         fn text_of_a_number_reads_back_as_that_number(units: i64, scale in 0_u8..=SCALE_MAX) {
             prop_assume!(units != i64::MIN);
