@@ -296,6 +296,7 @@ impl Keeper {
         self.file.sync_data().map_err(Error::io("fdatasync", &path))?;
         self.watermark = next;
         self.shared.publish_durable(mark.seq);
+        crate::sigbus::note_seq(mark.seq);
         Ok(())
     }
 

@@ -547,6 +547,16 @@ mod codec_tests {
         assert_eq!(StatePage::parse(&page).stray, Some(2 * PAGE as u64 - 1));
     }
 
+    /// Whoever changes the page changes the format: new version first, then the digest here.
+    #[test]
+    #[cfg(not(miri))]
+    fn the_format_page_is_that_of_the_version() {
+        let page = include_str!("../FORMAT.md");
+        assert!(page.starts_with(&format!("# The journal on disk, format {MAJOR}.{MINOR}\n")));
+        let digest = blake3::hash(page.as_bytes()).to_hex();
+        assert_eq!(&digest[..16], "ec8df982a9d55d3b");
+    }
+
     #[test]
     fn codec_first_frame_payload_survives() {
         let anchor = Anchor { tsc: 5, wall_ns: -6, mono_ns: 7 };

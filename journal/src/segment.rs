@@ -7,6 +7,7 @@ use memmap2::{Advice, MmapRaw};
 
 use crate::layout::PAGE;
 use crate::shared::{EndMark, SegmentEnd};
+use crate::sigbus::Known;
 
 /// One prepared or used segment. Its frames are written by the writer alone; the keeper reads what
 /// is committed, and writes the state page through the file.
@@ -17,11 +18,13 @@ pub(crate) struct Segment {
     pub(crate) number: u64,
     pub(crate) chain_seed: u32,
     pub(crate) end: EndMark,
+    _known: Known, // to the SIGBUS handler
 }
 
 impl Segment {
     pub(crate) fn new(map: MmapRaw, path: PathBuf, number: u64, chain_seed: u32) -> Segment {
-        Segment { map, path, number, chain_seed, end: EndMark::default() }
+        let _known = Known::new(map.as_ptr() as usize, map.len(), number);
+        Segment { map, path, number, chain_seed, end: EndMark::default(), _known }
     }
 
     /// Bytes of the file.

@@ -20,6 +20,7 @@ fn child() {
     let Ok(dir) = std::env::var(DIR) else { return };
     let dir = Path::new(&dir);
     match std::env::var(JOB).as_deref() {
+        Ok("truncate") => truncate_under_the_writer(dir),
         Ok("recover") => {
             let recovered = recover(dir, Mode::TolerateTornTail, false).unwrap();
             println!("\nrecovered {:?}", recovered.verdict);
@@ -55,15 +56,43 @@ fn write_until_killed(dir: &Path) {
     });
 }
 
+/// Another process cuts the file that is mapped; the next store past the cut has no page.
+fn truncate_under_the_writer(dir: &Path) {
+    kairos_journal::install_sigbus_handler(2).unwrap();
+    let (mut writer, _keeper, _) = create(dir, &tiny(), RunFacts::default()).unwrap();
+    let path = dir.join("seg/00000001-000000000001.jnl");
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(16384).unwrap();
+    let frame = Frame { ts: 0, kind: 0x101, schema: 1, lane: 0, ext: &[], payload: &[1; 3000] };
+    for _ in 0..10 {
+        writer.append(&frame).unwrap();
+    }
+}
+
+#[test]
+fn a_file_truncated_under_the_writer_ends_in_one_line_and_abort() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = command(dir.path(), "truncate");
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(6), "{said}");
+    assert!(said.contains("file truncated"), "{said}");
+    assert!(said.contains("journal segment 1 offset 16384, last flushed seq"), "{said}");
+}
+
 fn start(dir: &Path, job: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    command(dir, job).spawn().unwrap()
+}
+
+fn command(dir: &Path, job: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "kill::child", "--nocapture", "--test-threads=1"])
         .env(DIR, dir)
         .env(JOB, job)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null());
+    command
 }
 
 /// Starts a child, kills it after `events` acknowledged events or `patience`, and returns the last
