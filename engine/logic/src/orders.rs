@@ -322,6 +322,10 @@ pub enum InsertError {
     Duplicate(OrderId),
 }
 
+/// Most orders that one engine may have open: a strategy's wishes, risk's reservations and the
+/// simulated venue's resting orders are all bounded by it.
+pub const OPEN_MAX: usize = 1_024;
+
 /// No entry, no neighbour.
 const NONE: u32 = u32::MAX;
 
@@ -518,10 +522,6 @@ impl<T> OpenOrders<T> {
 
     /// Where probing for `id` starts. Ids are counters: the multiplier (2^64 / golden ratio)
     /// spreads neighbours, and the high bits of the product are the well-mixed ones.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "32 bits are more than the index has slots"
-    )]
     const fn home(&self, id: OrderId) -> usize {
         let mixed = id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         (mixed as usize) & (self.index.len() - 1)

@@ -1,0 +1,1 @@
+//! Data lines for every rule of risk.
