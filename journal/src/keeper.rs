@@ -15,7 +15,7 @@ use crate::files::{Dir, Lock, Watermark, sync_dir, wall_ns};
 use crate::layout::{FRAMES_AT, PAGE, SealReason, SegmentHeader, SegmentState, StateSlot};
 use crate::manifest::{self, RunStatus};
 use crate::options::Options;
-use crate::prepare::prepare;
+use crate::prepare::Preparation;
 use crate::segment::Segment;
 use crate::shared::{FailureKind, Link, MarkAt, SegmentEnd, Shared, Status};
 
@@ -49,8 +49,9 @@ pub struct Keeper {
     lock: Lock,
     options: Options,
     header: SegmentHeader, // of the next segment, but for the clocks
-    live: VecDeque<Live>,  // oldest first; the front is the one in use, or to be sealed
-    given: usize,          // segments handed over
+    preparation: Option<Preparation>,
+    live: VecDeque<Live>, // oldest first; the front is the one in use, or to be sealed
+    given: usize,         // segments handed over
     watermark: Watermark,
     file: File, // `durable`
     pad_asked: bool,
@@ -75,6 +76,7 @@ impl Keeper {
             lock,
             options,
             header,
+            preparation: None,
             live: VecDeque::new(),
             given: 0,
             watermark,
@@ -86,7 +88,7 @@ impl Keeper {
         }
     }
 
-    /// Does what is due: at most one segment is sealed, one flush done, one segment prepared. Call it
+    /// Does what is due: at most one seal, one flush, one step of preparing a segment. Call it
     /// in a loop, about every millisecond. It waits for the disk, never for the writer.
     pub fn turn(&mut self) -> Turn {
         if self.shared.has_failed() && !self.out_of_space() {
@@ -134,6 +136,9 @@ impl Keeper {
             self.retire(end)?;
             last = Some(end);
         }
+        if let Some(unfinished) = self.preparation.take() {
+            unfinished.abandon();
+        }
         for unused in self.live.drain(..) {
             let path = &unused.segment.path;
             fs::remove_file(path).map_err(Error::io("remove", path))?;
@@ -163,7 +168,7 @@ impl Keeper {
         }
         let ready = usize::try_from(self.shared.prepared()).unwrap_or(usize::MAX);
         if ready < self.options.ready_min && !self.shared.has_ended() && !self.shared.has_failed() {
-            self.prepare_next()?;
+            self.prepare_step()?;
             worked = true;
         }
         if self.last_second.elapsed() >= Duration::from_secs(1) {
@@ -174,15 +179,33 @@ impl Keeper {
         Ok(worked)
     }
 
-    /// Prepares the next segment and hands it over.
+    /// Prepares one segment to its end and hands it over. At the start, when nothing else is due.
     pub(crate) fn prepare_next(&mut self) -> Result<(), Error> {
-        self.header.created = (self.options.clock)();
-        let ready = prepare(&self.dir, &self.header, self.options.populate)?;
+        let given = self.given;
+        while self.given == given {
+            self.prepare_step()?;
+        }
+        Ok(())
+    }
+
+    /// Does one step of preparing the next segment; hands it over when it is ready.
+    fn prepare_step(&mut self) -> Result<(), Error> {
+        let mut preparation = match self.preparation.take() {
+            Some(preparation) => preparation,
+            None => {
+                self.header.created = (self.options.clock)();
+                Preparation::begin(&self.dir, &self.header)?
+            }
+        };
+        let Some(ready) = preparation.step(&self.dir, self.options.populate)? else {
+            self.preparation = Some(preparation);
+            return Ok(());
+        };
         if !ready.locked {
             self.shared.count_unlocked();
         }
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.header.to_page()[..]);
+        hasher.update(&preparation.header().to_page()[..]);
         lock(&self.link.mapped).push(Arc::clone(&ready.segment));
         let given = self.link.prepared.give(self.given, Arc::clone(&ready.segment));
         debug_assert!(given.is_ok(), "ready_min is below the number of places");

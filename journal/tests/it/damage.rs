@@ -94,19 +94,16 @@ fn every_flipped_byte_of_an_ended_journal_is_noticed() {
 fn every_flipped_byte_below_the_last_frame_of_a_killed_journal_is_noticed() {
     let (original, segments, end) = killed();
     assert!(!is_noticed(original.path()));
-    let last = segments.iter().position(|it| it.to_string_lossy().ends_with("2.jnl")).unwrap();
+    let name = segments[1].file_name().unwrap(); // the first one is sealed, as in the test above
     std::thread::scope(|scope| {
         for half in 0..2 {
             let dir = copy(original.path());
             scope.spawn(move || {
-                let segments = files(&dir.path().join("seg"));
-                for (at, file) in segments.iter().enumerate().take(last + 1) {
-                    let len = if at == last { end } else { 64 << 10 };
-                    for at in (half..len).step_by(2) {
-                        let mask = 1 << (at % 8);
-                        let noticed = with_flip(file, at, mask, || is_noticed(dir.path()));
-                        assert!(noticed, "{} offset {at}", file.display());
-                    }
+                let file = dir.path().join("seg").join(name);
+                for at in (half..end).step_by(2) {
+                    let mask = 1 << (at % 8);
+                    let noticed = with_flip(&file, at, mask, || is_noticed(dir.path()));
+                    assert!(noticed, "offset {at}");
                 }
             });
         }
