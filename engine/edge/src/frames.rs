@@ -6,7 +6,7 @@
 //!
 //! | kind | payload | extension words |
 //! |---|---|---|
-//! | `0x0100` + event kind | the first 52 bytes of the event | ticks from `recv` to `in` |
+//! | `0x0100` + event kind | the event without its stamps, 56 bytes | ticks from `recv` to `in` |
 //! | [`DECISION`] | a decision, 80 bytes | stamps of strategy and risk |
 //! | [`CONFIG`], [`INSTRUMENTS`], [`STRATEGIES`] | a part of a cold record | none |
 //!
@@ -39,9 +39,9 @@ pub const PART_BYTES: usize = 48 * 1024;
 /// Most parts that a cold record may have: 48 MiB, some hundred times a table of 4 096 instruments.
 pub const PARTS_MAX: u32 = 1_024;
 
-/// A frame of fixed size, ready for the journal. Borrowed, so that making one copies nothing.
+/// A frame of fixed size, ready for the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fixed<'a, const WORDS: usize, const BYTES: usize> {
+pub struct Fixed<const WORDS: usize, const BYTES: usize> {
     /// The frame's time stamp.
     pub ts: u64,
     /// What it is.
@@ -51,13 +51,13 @@ pub struct Fixed<'a, const WORDS: usize, const BYTES: usize> {
     /// Extension words.
     pub ext: [u64; WORDS],
     /// The payload.
-    pub payload: &'a [u8; BYTES],
+    pub payload: [u8; BYTES],
 }
 
 /// The frame of an event.
 #[must_use]
 #[inline]
-pub fn event(event: &Event) -> Fixed<'_, 1, { Event::LOGICAL }> {
+pub fn event(event: &Event) -> Fixed<1, { Event::LOGICAL }> {
     Fixed {
         ts: event.recv.0,
         kind: PRODUCT + event.kind as u16,
@@ -70,13 +70,13 @@ pub fn event(event: &Event) -> Fixed<'_, 1, { Event::LOGICAL }> {
 /// The frame of a decision.
 #[must_use]
 #[inline]
-pub fn decision(record: &Decision, strategy_at: Stamp, risk_at: Stamp) -> Fixed<'_, 2, 80> {
+pub fn decision(record: &Decision, strategy_at: Stamp, risk_at: Stamp) -> Fixed<2, 80> {
     Fixed {
         ts: risk_at.0,
         kind: DECISION,
         schema: SCHEMA,
         ext: [strategy_at.0, risk_at.0],
-        payload: record.payload(),
+        payload: *record.payload(),
     }
 }
 
