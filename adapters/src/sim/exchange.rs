@@ -252,3 +252,6 @@ impl Iterator for Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

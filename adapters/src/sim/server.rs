@@ -37,6 +37,21 @@ pub enum Pace {
     Max,
 }
 
+impl Pace {
+    /// How long after the first frame one leaves that is due `due_ns` and `frames` frames after it;
+    /// `None` is at once.
+    fn wait(self, due_ns: u64, frames: u64) -> Option<Duration> {
+        let seconds = match self {
+            Self::Max => return None,
+            Self::Clock(rate) => due_ns as f64 / 1e9 / rate,
+            Self::FramesPerSecond(rate) => frames as f64 / rate,
+        };
+        // A pace so slow that the time does not fit is a pace of never, here of a year.
+        let year = Duration::from_secs(31_536_000);
+        Some(Duration::try_from_secs_f64(seconds).map_or(year, |wait| wait.min(year)))
+    }
+}
+
 /// What the server serves, and how.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ServerOptions {
@@ -237,12 +252,9 @@ impl Floor {
             due_ns,
             frames: self.served.frames,
         });
-        let seconds = match self.options.pace {
-            Pace::Max => return None,
-            Pace::Clock(rate) => (due_ns - anchor.due_ns) as f64 / 1e9 / rate,
-            Pace::FramesPerSecond(rate) => (self.served.frames - anchor.frames) as f64 / rate,
-        };
-        Some(anchor.at + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4))
+        let frames = self.served.frames - anchor.frames;
+        let wait = self.options.pace.wait(due_ns - anchor.due_ns, frames)?;
+        Some(anchor.at + wait)
     }
 
     /// Sends what is due, until somebody falls behind.
@@ -293,3 +305,6 @@ impl Floor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
