@@ -418,7 +418,7 @@ mod tests {
 
     fn op() -> impl proptest::strategy::Strategy<Value = Op> {
         prop_oneof![
-            2 => levels(160).prop_map(Op::Snapshot),
+            2 => levels(400).prop_map(Op::Snapshot),
             12 => levels(8).prop_map(Op::Message),
             4 => levels(40).prop_map(|levels| {
                 Op::Message(levels.into_iter().map(|it| (it.0, it.1, 0)).collect())

@@ -293,3 +293,116 @@ impl Targets {
         side.get(usize::from(level)).copied().unwrap_or(Price(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::params::Params;
+    use crate::strategy::testing::{check, problems};
+
+    #[test]
+    fn quotes_rest_around_the_middle_and_move_after_a_while() {
+        let check = |script: &str, want: &str| check("market_maker", Params::new(), script, want);
+        const FIRST: &str = "1: 1 buy 0.01 BTCUSDT 99.9 gtc post_only quote; \
+                             1: 2 sell 0.01 BTCUSDT 100.1 gtc post_only quote";
+        check("q 99.99/100.01", FIRST);
+        // A new price within the interval moves nothing.
+        check("q 99.99/100.01; a 1; a 2; q 100.09/100.11", FIRST);
+        // After it the quotes are cancelled, and placed anew when the venue has confirmed.
+        check(
+            "q 99.99/100.01; a 1; a 2; timer 4997; q 100.09/100.11; c 1; c 2",
+            &[
+                FIRST,
+                "; 5: cancel 1 requote; 5: cancel 2 requote; \
+                 6: 3 buy 0.01 BTCUSDT 99.99 gtc post_only quote; \
+                 7: 4 sell 0.01 BTCUSDT 100.21 gtc post_only quote",
+            ]
+            .concat(),
+        );
+        // An unchanged target is left where it is.
+        check("q 99.99/100.01; a 1; a 2; timer 4990; q 99.98/100.02", FIRST);
+        // A refused quote is not repeated at the pace of the market.
+        check("q 99.99/100.01; d 1; q 99.99/100.01; q 99.99/100.01", FIRST);
+        // An order of which nothing is heard keeps its slot.
+        check("q 99.99/100.01; u 1; timer 4997; q 99.99/100.01", FIRST);
+    }
+
+    #[test]
+    fn everything_is_cancelled_when_the_market_or_risk_cannot_be_trusted() {
+        let check = |end: &str, reason: &str| {
+            let want = [
+                "1: 1 buy 0.01 BTCUSDT 99.9 gtc post_only quote; \
+                 1: 2 sell 0.01 BTCUSDT 100.1 gtc post_only quote; ",
+                &["4: cancel 1 ", reason, "; 4: cancel 2 ", reason].concat(),
+            ];
+            let script = ["q 99.99/100.01; a 1; a 2; ", end].concat();
+            check("market_maker", Params::new(), &script, &want.concat());
+        };
+        check("gap", "stale");
+        check("down", "stale");
+        check("timer 5001", "stale");
+        check("halt", "risk");
+        check("kill", "risk");
+        check("off 0", "operator");
+        // Once is enough.
+        check("halt; timer 1; timer 1", "risk");
+    }
+
+    #[test]
+    fn inventory_bounds_the_side_that_would_grow_it() {
+        let params = Params::new().with("order_size", 1).with("max_inventory", 2);
+        check(
+            "market_maker",
+            params.with("half_spread_bps", 1000).with("refresh_interval_ms", 1),
+            "q 99/101; f 1; timer 1; q 99/101; f 3; q 99/101",
+            "1: 1 buy 1 BTCUSDT 90 gtc post_only quote; \
+             1: 2 sell 1 BTCUSDT 110 gtc post_only quote; \
+             2: 3 buy 1 BTCUSDT 90 gtc post_only quote",
+        );
+    }
+
+    #[test]
+    fn levels_skew_and_reference_move_the_targets() {
+        let first = |params: Params, script: &str, want: &str| {
+            check("market_maker", params.with("order_size", 1), script, want);
+        };
+        first(
+            Params::new().with("levels", 2).with("level_step_bps", 10),
+            "q 99.99/100.01",
+            "1: 1 buy 1 BTCUSDT 99.9 gtc post_only quote; \
+             1: 2 buy 1 BTCUSDT 99.8 gtc post_only quote; \
+             1: 3 sell 1 BTCUSDT 100.1 gtc post_only quote; \
+             1: 4 sell 1 BTCUSDT 100.2 gtc post_only quote",
+        );
+        // Nine of ten at the bid: the price is nine tenths of the way to the ask.
+        first(
+            Params::new().with("reference", "weighted"),
+            "q 99x9/101x1",
+            "1: 1 buy 1 BTCUSDT 100.69 gtc post_only quote; \
+             1: 2 sell 1 BTCUSDT 100.91 gtc post_only quote",
+        );
+        // A tenth of the full inventory moves the reference by a tenth of the skew.
+        first(
+            Params::new().with("skew_bps", 100).with("refresh_interval_ms", 1),
+            "q 99.99/100.01; f 1; q 99.99/100.01; c 2",
+            "1: 1 buy 1 BTCUSDT 99.9 gtc post_only quote; \
+             1: 2 sell 1 BTCUSDT 100.1 gtc post_only quote; \
+             2: 3 buy 1 BTCUSDT 99.8 gtc post_only quote; \
+             2: cancel 2 requote; \
+             4: 4 sell 1 BTCUSDT 100 gtc post_only quote",
+        );
+        // Post-only stays behind the touch however tight the spread is.
+        first(
+            Params::new().with("half_spread_bps", 0),
+            "q 99.99/100",
+            "1: 1 buy 1 BTCUSDT 99.99 gtc post_only quote; \
+             1: 2 sell 1 BTCUSDT 100 gtc post_only quote",
+        );
+    }
+
+    #[test]
+    fn wrong_parameters_are_told() {
+        let found = problems("market_maker", &[0], Params::new().with("levels", 9));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("levels: found 9"), "{found:?}");
+    }
+}

@@ -28,6 +28,8 @@ pub mod market_maker;
 pub mod momentum;
 pub mod round;
 pub mod sma_cross;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tri_arb;
 pub mod triangle;
 

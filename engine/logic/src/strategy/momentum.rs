@@ -104,3 +104,58 @@ impl Strategy for Momentum {
         cx.place(place.confidence(CONFIDENCE));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::params::Params;
+    use crate::strategy::testing::{check, problems};
+
+    #[test]
+    fn buys_what_rises_and_sells_what_falls() {
+        let check = |script: &str, want: &str| check("momentum", Params::new(), script, want);
+        const BUY: &str = "2: 1 buy 0.01 BTCUSDT market entry";
+        // The first trade has nothing before it; an equal one says nothing.
+        check("t 100", "");
+        check("t 100; t 100", "");
+        check("t 100; t 100.01", BUY);
+        // Nothing to sell.
+        check("t 100; t 99", "");
+        // One open order at a time, whatever the market does; a wish moves no position.
+        check("t 100; t 101; t 102; t 99", BUY);
+        check("t 100; t 101; s 1; a 1; u 1; t 102", BUY);
+        // After the fill the fall sells all of it, reduce-only.
+        check(
+            "t 100; t 101; f 1 0.01@101; t 100",
+            &[BUY, "; 4: 2 sell 0.01 BTCUSDT market reduce_only exit"].concat(),
+        );
+        // A partial fill and the cancel of the rest leave a position of that part.
+        check(
+            "t 100; t 101; f 1 0.004@101; c 1; t 100",
+            &[BUY, "; 5: 2 sell 0.004 BTCUSDT market reduce_only exit"].concat(),
+        );
+        // A refused order moves no position and frees the way.
+        for end in ["d 1", "r 1", "c 1"] {
+            check(
+                &["t 100; t 101; ", end, "; t 100; t 101"].concat(),
+                &[BUY, "; 5: 2 buy 0.01 BTCUSDT market entry"].concat(),
+            );
+        }
+    }
+
+    #[test]
+    fn a_move_must_pass_the_threshold() {
+        let params = || Params::new().with("threshold_bps", 10).with("size", "0.5");
+        let check = |script: &str, want: &str| check("momentum", params(), script, want);
+        check("t 100; t 100.1", "");
+        check("t 100; t 100.11", "2: 1 buy 0.5 BTCUSDT market entry");
+        check("t 100; t 100.05; t 100.12", "");
+    }
+
+    #[test]
+    fn wrong_parameters_are_told_all_at_once() {
+        let wrong = Params::new().with("size", "0").with("thresold_bps", 1);
+        let found = problems("momentum", &[0], wrong);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[1].contains("did you mean threshold_bps?"), "{found:?}");
+    }
+}

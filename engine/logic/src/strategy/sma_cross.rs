@@ -172,3 +172,64 @@ impl Averages {
         ready.then(|| (self.short_sum * wide(self.long)).cmp(&(self.long_sum * wide(self.short))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Params;
+    use crate::strategy::testing::{check, problems};
+
+    /// One trade every 1 000 steps of a millisecond would be long to write: bars of a millisecond
+    /// make every trade a bar, closed by the next one.
+    fn params() -> Params {
+        let params = Params::new().with("timeframe", "1ms");
+        params.with("sma_short", 1).with("sma_long", 2)
+    }
+
+    #[test]
+    fn holds_while_the_short_average_is_above_the_long_one() {
+        let check = |script: &str, want: &str| check("sma_cross", params(), script, want);
+        const BUY: &str = "3: 1 buy 1 BTCUSDT market entry";
+        // Two closed bars are needed: the third trade closes the second.
+        check("t 10; t 11", "");
+        check("t 10; t 11; t 11", BUY);
+        check("t 11; t 10; t 10", "");
+        check("t 10; t 10; t 10", "");
+        // Not again while the order is open, nor while the position is held.
+        check("t 10; t 11; t 12; t 13", BUY);
+        check("t 10; t 11; t 12; f 1 1@12; t 13; t 14", BUY);
+        // Short below long sells what is held.
+        check(
+            "t 10; t 11; t 12; f 1 1@12; t 9; t 9",
+            &[BUY, "; 6: 2 sell 1 BTCUSDT market reduce_only exit"].concat(),
+        );
+        // A timer closes a bar too.
+        check("t 10; t 11; timer 300", BUY);
+    }
+
+    #[test]
+    fn averages_are_exact_over_long_series() {
+        let mut averages = Averages::new(10, 50);
+        let price = |n: i64| Price(61_000_000_000_000 + (n * 7_919) % 1_000_003);
+        for n in 0..5_000 {
+            averages.push(price(n));
+            let sum =
+                |bars: i64| -> i128 { (n + 1 - bars..=n).map(|it| i128::from(price(it).0)).sum() };
+            let want = (n >= 49).then(|| (sum(10) * 50).cmp(&(sum(50) * 10)));
+            assert_eq!(averages.compare(), want);
+        }
+        assert!(averages.closes.capacity() < 100, "bounded by the window");
+    }
+
+    #[test]
+    fn windows_must_make_sense() {
+        let wrong = Params::new().with("sma_short", 50);
+        let found = problems("sma_cross", &[0], wrong);
+        assert_eq!(found, ["sma_short: found 50, must be less than sma_long"]);
+        let label = |label| problems("sma_cross", &[0], Params::new().with("timeframe", label));
+        for good in ["1m", "15min", "1hour", "8h", "1day", "1w", "1mo", "60"] {
+            assert_eq!(label(good), [""; 0], "{good}");
+        }
+        assert_eq!(label("1 fortnight").len(), 1);
+    }
+}
