@@ -302,11 +302,25 @@ pub trait MarketSession: Send {
         publish: &mut Publish<'_>,
     );
 
-    /// The body of a snapshot. Without an instrument the session finds out whose it is.
+    /// The body of a snapshot. Without an instrument the session finds out whose it is, by what it
+    /// holds: a caller that knows the symbol, even one that the session does not serve, uses
+    /// [`MarketSession::on_rest`] instead.
     fn on_snapshot(
         &mut self,
         arrival: Arrival,
         instrument: Option<InstrumentId>,
+        body: &[u8],
+        out: &mut Outbox,
+        publish: &mut Publish<'_>,
+    );
+
+    /// The body of a recorded REST reply and, where recorded, the request (`target`, path and query
+    /// with or without the host). Takes snapshots of the session's own instruments; those of
+    /// others are counted as `unknown_symbols`, other replies as `ignored`.
+    fn on_rest(
+        &mut self,
+        arrival: Arrival,
+        target: Option<&str>,
         body: &[u8],
         out: &mut Outbox,
         publish: &mut Publish<'_>,

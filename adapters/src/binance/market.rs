@@ -1,24 +1,21 @@
 //! Market data of one connection: trades, quotes, books.
 
-use std::sync::Arc;
-
 use kairos_logic::event::{Event, Flags, GapReason, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, Stamp, VenueId};
 
 use super::decode::{Decoded, Decoder, Ignored, Level};
+use super::feed::{Budget, Feed};
 use super::symbols::Listed;
-use super::sync::{Fit, Step, Sync};
-use crate::session::{
-    Arrival, Counters, Fault, MarketSession, Outbox, Publish, Reconnect, SnapshotRequest,
-};
+use super::sync::{Fit, Step};
+use crate::capture::symbol_of;
+use crate::session::{Arrival, Counters, Fault, MarketSession, Outbox, Publish, Reconnect};
 
-/// A snapshot that has not come after this long is asked for again.
-const SNAPSHOT_OVERDUE_NS: u64 = 5_000_000_000;
 /// A book that nobody changes is asked for this long after the connection opened.
 const QUIET_NS: u64 = 1_000_000_000;
-/// Shortest time between two requests for the same book: they weigh 50 of 6 000 per minute.
-const SNAPSHOT_PAUSE_NS: u64 = 500_000_000;
+/// A snapshot without a name belongs to no book whose update ids are farther away than this: an
+/// hour of the busiest pair.
+const NEAR_MAX: u64 = 1_000_000;
 /// The venue closes a connection after 24 hours; it is replaced ten minutes earlier.
 const AGE_MAX_NS: u64 = (24 * 60 - 10) * 60 * 1_000_000_000;
 /// This many malformed frames ...
@@ -83,16 +80,6 @@ pub enum SetupError {
     },
 }
 
-/// One instrument of the session.
-#[derive(Debug)]
-struct Feed {
-    listed: Listed,
-    stream: Box<[u8]>, // its symbol in lower case, as it begins the names of its streams
-    snapshot_path: Arc<str>,
-    asked_last: Option<Nanos>, // the last request, answered or not
-    sync: Sync,
-}
-
 /// The session of one market data connection. Allocates when it is made; afterwards only where the
 /// general parser meets a frame larger than any before.
 #[derive(Debug)]
@@ -101,6 +88,7 @@ pub struct BinanceMarket {
     feeds: Vec<Feed>,
     decoder: Decoder,
     counters: Counters,
+    budget: Budget,
     stream_path: String,
     subscribe: Option<String>,
     tape_only: bool,
@@ -129,6 +117,7 @@ impl BinanceMarket {
             return Err(SetupError::TooManyStreams { found });
         }
         let decoder = Decoder::new(table, venue, instruments);
+        let snapshot_levels = options.snapshot_levels.clamp(1, 5_000);
         let mut feeds = Vec::with_capacity(instruments.len());
         let mut streams = Vec::with_capacity(found);
         for &id in instruments {
@@ -147,14 +136,7 @@ impl BinanceMarket {
                 format!("{lower}@bookTicker"),
                 format!("{lower}@depth@100ms"),
             ]);
-            let limit = options.snapshot_levels.clamp(1, 5_000);
-            feeds.push(Feed {
-                listed,
-                stream: lower.into_bytes().into_boxed_slice(),
-                snapshot_path: format!("/api/v3/depth?symbol={symbol}&limit={limit}").into(),
-                asked_last: None,
-                sync: Sync::new(),
-            });
+            feeds.push(Feed::new(listed, symbol, snapshot_levels));
         }
         let (stream_path, subscribe) = if options.subscribe_by_message {
             let list = streams.join("\",\"");
@@ -168,6 +150,7 @@ impl BinanceMarket {
             feeds,
             decoder,
             counters: Counters::default(),
+            budget: Budget::new(snapshot_levels),
             stream_path,
             subscribe,
             tape_only: options.tape_only,
@@ -275,7 +258,7 @@ impl BinanceMarket {
                 }
             }
             Step::Stale => self.counters.depth_stale += 1,
-            Step::Buffered => ask(feed, arrival.at, &mut self.counters, out),
+            Step::Buffered => feed.ask(arrival.at, &mut self.budget, &mut self.counters, out),
             Step::Gap { expected } => {
                 let feed = usize::from(slot);
                 let found = (expected, ids.0);
@@ -302,7 +285,7 @@ impl BinanceMarket {
         publish(Event::gap(at, id, why, expected, found));
         let detail = i64::from(why as u8);
         publish(Event::status(at, id, self.venue, StatusCode::Resync, detail));
-        ask(feed, at, &mut self.counters, out);
+        feed.ask(at, &mut self.budget, &mut self.counters, out);
     }
 
     /// A frame that yields no event of its own. Cold.
@@ -402,7 +385,7 @@ impl BinanceMarket {
             Ok(update) => self.use_snapshot(arrival, feed, update, out, publish),
             Err(fault) => {
                 self.counters.count_fault(fault);
-                self.feeds[feed].sync.asked = None; // asked again when its pause is over
+                self.feeds[feed].failed(arrival.at);
                 let id = self.feeds[feed].listed.id;
                 self.report_malformed(arrival, id, fault, out, publish);
             }
@@ -424,8 +407,8 @@ impl BinanceMarket {
     fn nearest(&self, id: u64) -> Option<usize> {
         let waiting = || (0..).zip(&self.feeds).filter(|(_, it)| it.sync.is_waiting());
         let distances = waiting().filter_map(|(n, it)| Some((it.sync.distance(id)?, n)));
-        if let Some((_, feed)) = distances.min() {
-            return Some(feed);
+        if let Some((distance, feed)) = distances.min() {
+            return (distance <= NEAR_MAX).then_some(feed);
         }
         let mut waiting = waiting().map(|(n, _)| n);
         let only = waiting.next()?;
@@ -445,11 +428,13 @@ impl BinanceMarket {
             Fit::NotWanted => self.counters.snapshots_refused += 1,
             Fit::TooOld { expected } => {
                 self.counters.snapshots_refused += 1;
+                feed.refused();
                 let (why, found) = (GapReason::SnapshotTooOld, (expected, update));
                 self.gap(arrival.at, slot, why, found, out, publish);
             }
             Fit::Accepted => {
                 self.counters.snapshots += 1;
+                feed.succeeded();
                 let levels = &self.decoder.levels;
                 let mut head = Head {
                     at: arrival.at,
@@ -514,23 +499,6 @@ fn stamped(mut event: Event, recv: Stamp) -> Event {
     event
 }
 
-/// Asks for the snapshot of a book unless one is on its way or was asked for just now.
-fn ask(feed: &mut Feed, at: Nanos, counters: &mut Counters, out: &mut Outbox) {
-    let overdue = |asked: Nanos| at.since(asked) >= SNAPSHOT_OVERDUE_NS;
-    let paused = |asked: Nanos| at.since(asked) < SNAPSHOT_PAUSE_NS;
-    let pending = feed.sync.asked.is_some_and(|asked| !overdue(asked));
-    if pending || feed.asked_last.is_some_and(paused) {
-        return;
-    }
-    let request =
-        SnapshotRequest { instrument: feed.listed.id, path: Arc::clone(&feed.snapshot_path) };
-    if out.request(request) {
-        counters.snapshot_requests += 1;
-        feed.sync.asked = Some(at);
-        feed.asked_last = Some(at);
-    }
-}
-
 /// What follows the first occurrence of `mark`.
 fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
     let at = text.windows(mark.len()).position(|window| window == mark)?;
@@ -576,11 +544,30 @@ impl MarketSession for BinanceMarket {
         self.snapshot(arrival, instrument, body, out, publish);
     }
 
+    fn on_rest(
+        &mut self,
+        arrival: Arrival,
+        target: Option<&str>,
+        body: &[u8],
+        out: &mut Outbox,
+        publish: &mut Publish<'_>,
+    ) {
+        let Some(target) = target else {
+            return self.snapshot(arrival, None, body, out, publish);
+        };
+        let path = target.split('?').next().unwrap_or_default();
+        let symbol = symbol_of(target).filter(|_| path.ends_with("/depth"));
+        match symbol.map(|symbol| self.instrument(symbol)) {
+            Some(Some(id)) => self.snapshot(arrival, Some(id), body, out, publish),
+            Some(None) => self.counters.unknown_symbols += 1,
+            None => self.counters.ignored += 1,
+        }
+    }
+
     fn on_snapshot_failed(&mut self, at: Nanos, instrument: InstrumentId) {
         let failed = |feed: &&mut Feed| feed.listed.id == instrument;
         if let Some(feed) = self.feeds.iter_mut().find(failed) {
-            feed.sync.asked = None;
-            feed.asked_last = Some(at);
+            feed.failed(at);
         }
     }
 
@@ -594,7 +581,7 @@ impl MarketSession for BinanceMarket {
         }
         if age >= QUIET_NS {
             for feed in self.feeds.iter_mut().filter(|it| it.sync.is_waiting()) {
-                ask(feed, at, &mut self.counters, out);
+                feed.ask(at, &mut self.budget, &mut self.counters, out);
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Not here yet: user streams and signatures.
 
 mod decode;
+mod feed;
 pub mod instruments;
 mod market;
 pub mod orders;

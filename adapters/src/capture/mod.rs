@@ -20,7 +20,7 @@ mod writer;
 
 pub use merge::Merge;
 pub use reader::{Capture, Frame, FrameKind, LINE_MAX};
-pub use session_file::{RestRequest, SentText, SessionFile};
+pub use session_file::{RestRequest, SentText, SessionFile, symbol_of};
 pub use writer::CaptureWriter;
 
 use std::path::PathBuf;

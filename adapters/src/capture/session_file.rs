@@ -19,15 +19,21 @@ pub struct RestRequest {
 }
 
 impl RestRequest {
-    /// The symbol that it asks about: the parameter `symbol` or `instId` of its query.
+    /// The symbol that it asks about, as [`symbol_of`].
     #[must_use]
     pub fn symbol(&self) -> Option<&str> {
-        let (_, query) = self.target.split_once('?')?;
-        query.split('&').find_map(|parameter| {
-            let (key, value) = parameter.split_once('=')?;
-            (matches!(key, "symbol" | "instId") && !value.is_empty()).then_some(value)
-        })
+        symbol_of(&self.target)
     }
+}
+
+/// The symbol in the query of a request: its parameter `symbol` or `instId`.
+#[must_use]
+pub fn symbol_of(target: &str) -> Option<&str> {
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=')?;
+        (matches!(key, "symbol" | "instId") && !value.is_empty()).then_some(value)
+    })
 }
 
 /// A frame that the client sent.

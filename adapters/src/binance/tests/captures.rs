@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kairos_logic::book::{Book, DEPTH_MAX};
 use kairos_logic::event::{Event, Flags, Kind, News};
 use kairos_logic::units::{Price, Qty, Side, Stamp, VenueId};
 
@@ -92,6 +93,7 @@ fn check(name: &str, symbols: &[&str], described: bool, want: &Sum) {
     let mut decoder = Decoder::new(&table, VenueId(0), &ids);
     let mut capture = Capture::open(folder.join(name)).unwrap();
     let mut books: Vec<Naive> = ids.iter().map(|_| Naive::default()).collect();
+    let mut real: Vec<Book> = ids.iter().map(|_| Book::new(DEPTH_MAX)).collect();
     let mut seen: Vec<Seen> = ids.iter().map(|_| Seen::default()).collect();
     let (mut out, mut sum) = (Outbox::new(), Sum::default());
     while capture.advance().unwrap() {
@@ -103,15 +105,20 @@ fn check(name: &str, symbols: &[&str], described: bool, want: &Sum) {
             FrameKind::Text => {
                 session.frame(arrival, frame.bytes, &mut out, &mut |event| events.push(event));
             }
-            FrameKind::Rest { symbol, .. } => {
-                let id = symbol.filter(|_| described).and_then(|it| session.instrument(it));
-                session.snapshot(arrival, id, frame.bytes, &mut out, &mut |it| events.push(it));
+            FrameKind::Rest { target, .. } => {
+                let target = target.filter(|_| described);
+                session.on_rest(arrival, target, frame.bytes, &mut out, &mut |it| events.push(it));
             }
         }
         for event in &events {
             assert!(event.recv == Stamp(frame.line) && event.at <= frame.recv);
             if let Some(book) = books.get_mut(event.instrument.index()) {
                 book.apply(event);
+            }
+            if let (Some(book), News::Book { side, price, qty, flags, .. }) =
+                (real.get_mut(event.instrument.index()), event.news())
+            {
+                assert_eq!(book.apply(side, price, qty, flags), Ok(()));
             }
         }
         match decoder.scan(frame.bytes) {
@@ -125,6 +132,9 @@ fn check(name: &str, symbols: &[&str], described: bool, want: &Sum) {
         }
         if let Some(event) = events.iter().rfind(|it| it.kind == Kind::Book) {
             let at = event.instrument.index();
+            assert!(real[at].is_valid());
+            let best = |side| real[at].best(side).map(|it| Level { price: it.price, qty: it.qty });
+            assert_eq!(best(Side::Buy).zip(best(Side::Sell)), books[at].top());
             match seen[at].compare(&books[at]) {
                 Some(true) => sum.same_top += 1,
                 Some(false) => sum.other_top += 1,

@@ -26,7 +26,7 @@ impl Line {
 
     /// One input, `<ms> <what> …`:
     /// `open`, `close`, `time`, `resync I REASON`, `failed I`, `frame TEXT`,
-    /// `depth I U u levels…` and `snap I|? id levels…` with levels as `b100=1` and `a101=2`.
+    /// `rest TARGET BODY`, `depth I U u levels…` and `snap I|? id levels…` with levels as `b100=1` and `a101=2`.
     fn feed(&mut self, input: &str) -> Vec<String> {
         let (ms, input) = input.split_once(' ').unwrap();
         let at = Nanos(ms.parse::<u64>().unwrap() * 1_000_000);
@@ -42,6 +42,10 @@ impl Line {
             "time" => session.on_time(at, out, publish),
             "failed" => session.on_snapshot_failed(at, id(fields[0]).unwrap()),
             "resync" => session.resync(at, id(fields[0]), GapReason::Dropped, out, publish),
+            "rest" => {
+                let body = fields[1].as_bytes();
+                session.on_rest(arrival, Some(fields[0]), body, out, publish);
+            }
             "frame" => session.on_frame(arrival, rest.as_bytes(), out, publish),
             "depth" => {
                 let (symbol, first, last) = (symbol(fields[0]), fields[1], fields[2]);
@@ -179,6 +183,64 @@ fn snapshots_are_asked_for_again_and_not_too_often() {
         ("5599 time", &[]),
         ("5600 time", &[ASK_0]),
     ]);
+}
+
+#[test]
+fn a_recorded_reply_goes_to_the_book_of_its_request_and_to_no_other() {
+    let body = r#"{"lastUpdateId":4,"bids":[],"asks":[]}"#;
+    let mut line = Line::new();
+    let mut rest = |target: &str| line.feed(&format!("1 rest {target} {body}"));
+    assert!(rest("/api/v3/depth?symbol=ZZZUSDT&limit=5").is_empty(), "not ours");
+    assert!(rest("/api/v3/exchangeInfo").is_empty());
+    assert!(rest("/api/v3/trades?symbol=AAAUSDT").is_empty());
+    let event = "1 bid 0@0 u4 snapshot clear last";
+    assert_eq!(rest("https://api.example/api/v3/depth?limit=5&symbol=BBBUSDT"), [event]);
+    let counters = line.session.counters();
+    assert_eq!((counters.unknown_symbols, counters.ignored), (1, 2));
+    assert_eq!(counters.malformed(), 0);
+}
+
+#[test]
+fn answers_of_no_use_make_the_pause_longer() {
+    let mut line = Line::new();
+    line.feed("0 depth 0 1000 1000 b1=1");
+    let mut asked = Vec::new();
+    for tenth in 1..2_000_u64 {
+        let (ms, id) = (tenth * 100, 1_000 + tenth);
+        if line.feed(&format!("{ms} depth 0 {id} {id} b1=1")) == [ASK_0] {
+            asked.push(ms);
+            line.feed(&format!("{ms} failed 0"));
+        }
+    }
+    let pauses: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(asked[0], 5_000, "no answer to the first");
+    assert_eq!(
+        pauses,
+        [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 32_000, 32_000, 32_000, 32_000]
+    );
+}
+
+#[test]
+fn many_books_are_asked_for_within_what_a_minute_allows() {
+    let symbols: Vec<_> = (0..250).map(|n| format!("C{n}USDT")).collect();
+    let symbols: Vec<_> = symbols.iter().map(String::as_str).collect();
+    let (table, ids) = table(&symbols);
+    let mut session = BinanceMarket::new(&table, VenueId(0), &ids, Options::default()).unwrap();
+    let mut out = Outbox::new();
+    session.on_open(Nanos(0), &mut out, &mut |_| {});
+    let mut asked = |seconds: u64| {
+        session.on_time(Nanos(seconds * 1_000_000_000), &mut out, &mut |_| {});
+        for request in out.snapshots() {
+            let body = br#"{"lastUpdateId":4,"bids":[],"asks":[]}"#;
+            let (arrival, id) = (Arrival::default(), Some(request.instrument));
+            session.on_snapshot(arrival, id, body, &mut Outbox::new(), &mut |_| {});
+        }
+        let count = out.snapshots().len();
+        out.clear();
+        count
+    };
+    let counts = [61, 62, 120, 121, 181, 300].map(&mut asked);
+    assert_eq!(counts, [100, 0, 0, 100, 50, 0]);
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! One instrument of a connection, and when its snapshot may be asked for.
+
+use std::sync::Arc;
+
+use kairos_logic::units::Nanos;
+
+use super::symbols::Listed;
+use super::sync::Sync;
+use crate::session::{Counters, Outbox, SnapshotRequest};
+
+/// A snapshot that has not come after this long is asked for again.
+const OVERDUE_NS: u64 = 5_000_000_000;
+/// Shortest time between two requests for the same book. Doubles with every further answer that is
+/// of no use, up to 64 times.
+const PAUSE_NS: u64 = 500_000_000;
+/// Most doublings of that pause.
+const PAUSE_DOUBLINGS_MAX: u32 = 6;
+/// What all requests of a minute may weigh: of the 6 000 that the venue allows to an address.
+const WEIGHT_MAX: u32 = 5_000;
+/// The minute of that budget.
+const MINUTE_NS: u64 = 60_000_000_000;
+
+/// One instrument of a session.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) listed: Listed,
+    /// Its symbol in lower case, as it begins the names of its streams.
+    pub(super) stream: Box<[u8]>,
+    /// Which update of its book comes next.
+    pub(super) sync: Sync,
+    snapshot_path: Arc<str>,
+    asked_last: Option<Nanos>, // the last request, answered or not
+    failures: u32,             // answers of no use since the last good one
+}
+
+impl Feed {
+    pub(super) fn new(listed: Listed, symbol: &str, snapshot_levels: u16) -> Self {
+        let path = format!("/api/v3/depth?symbol={symbol}&limit={snapshot_levels}");
+        Self {
+            listed,
+            stream: symbol.to_ascii_lowercase().into_bytes().into_boxed_slice(),
+            sync: Sync::new(),
+            snapshot_path: path.into(),
+            asked_last: None,
+            failures: 0,
+        }
+    }
+
+    /// Asks for the snapshot unless it is on its way, was asked for just now, or too many were.
+    pub(super) fn ask(
+        &mut self,
+        at: Nanos,
+        budget: &mut Budget,
+        counters: &mut Counters,
+        out: &mut Outbox,
+    ) {
+        let pause = PAUSE_NS << self.failures.saturating_sub(1).min(PAUSE_DOUBLINGS_MAX);
+        let pending = self.sync.asked.is_some_and(|asked| at.since(asked) < OVERDUE_NS);
+        let paused = self.asked_last.is_some_and(|asked| at.since(asked) < pause);
+        if pending || paused || !budget.take(at) {
+            return;
+        }
+        let path = Arc::clone(&self.snapshot_path);
+        if out.request(SnapshotRequest { instrument: self.listed.id, path }) {
+            counters.snapshot_requests += 1;
+            self.sync.asked = Some(at);
+            self.asked_last = Some(at);
+        }
+    }
+
+    /// Its snapshot did not come, or can not be read.
+    pub(super) fn failed(&mut self, at: Nanos) {
+        self.asked_last = Some(at);
+        self.refused();
+    }
+
+    /// Its snapshot came and is too old. The pause runs from the request: the next may be at hand.
+    pub(super) fn refused(&mut self) {
+        self.sync.asked = None;
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Its snapshot came and fits.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// How many snapshots may still be asked for in this minute.
+#[derive(Debug)]
+pub(super) struct Budget {
+    per_minute: u32, // in 20..=1000
+    began: Nanos,
+    used: u32, // in 0..=per_minute
+}
+
+impl Budget {
+    /// The budget for snapshots of so many levels a side: the larger, the heavier.
+    pub(super) fn new(snapshot_levels: u16) -> Self {
+        let weight = match snapshot_levels {
+            0..=100 => 5,
+            101..=500 => 25,
+            501..=1_000 => 50,
+            1_001.. => 250,
+        };
+        Self { per_minute: WEIGHT_MAX / weight, began: Nanos(0), used: 0 }
+    }
+
+    fn take(&mut self, at: Nanos) -> bool {
+        if at.since(self.began) >= MINUTE_NS {
+            (self.began, self.used) = (at, 0);
+        }
+        let left = self.used < self.per_minute;
+        self.used += u32::from(left);
+        left
+    }
+}
