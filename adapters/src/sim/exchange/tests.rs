@@ -1,3 +1,5 @@
+#![expect(clippy::wildcard_enum_match_arm, reason = "events that are not compared here")]
+
 use kairos_logic::book::{Book, Level};
 use kairos_logic::event::{Event, Flags, News};
 use kairos_logic::instrument::InstrumentTable;
