@@ -228,13 +228,15 @@ impl Lock {
     }
 
     fn write_owner(&self, path: &Path, text: &str) -> Result<(), Error> {
-        self.file.set_len(0).map_err(Error::io("truncate", path))?;
+        self.file.set_len(0).map_err(Error::io("truncate", path))?; // of a killed owner
         self.file.write_all_at(text.as_bytes(), 0).map_err(Error::io("write", path))
     }
+}
 
-    /// Empties the file and gives the lock back.
-    pub(crate) fn release(self, dir: &Dir) -> Result<(), Error> {
-        self.write_owner(&dir.lock(), "")
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The text is a courtesy to whoever finds the lock held; closing the file frees it.
+        let _ = self.file.set_len(0);
     }
 }
 

@@ -148,7 +148,8 @@ impl Keeper {
             let last = (end.last_seq, end.last_crc);
             manifest::end(&self.dir, self.header.run, RunStatus::Ended, last, wall_ns())?;
         }
-        self.lock.release(&self.dir)
+        drop(self.lock);
+        Ok(())
     }
 
     fn out_of_space(&self) -> bool {

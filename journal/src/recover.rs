@@ -145,7 +145,7 @@ pub fn recover_with(dir: &Path, how: &Recovery) -> Result<Report, Error> {
     }
     let lock = Lock::take(&dir)?;
     let found = recover_owned(&dir, how)?;
-    lock.release(&dir)?;
+    drop(lock);
     Ok(found.report)
 }
 
@@ -255,7 +255,18 @@ impl<'a> Case<'a> {
                 }
             }
         }
-        Ok(())
+        // A manifest is written before the first segment of its run.
+        let has_manifest = |run: u64| self.runs.iter().any(|it| it.run == run);
+        let in_use = self.segments.iter().filter(|it| it.scan.start.is_some());
+        let orphan = in_use.map(|it| it.header.run).find(|run| !has_manifest(*run));
+        match orphan {
+            Some(run) if !self.may_force() => {
+                let reason = format!("manifest of run {run} is missing");
+                let finding = Finding::damage(&dir.manifest(run), None, None, reason);
+                Err(Error::Damaged(Box::new(finding)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Finds where the history ends, and what that means.
@@ -575,9 +586,18 @@ impl<'a> Case<'a> {
         let end = self.end.map(|at| &self.segments[at]);
         let last = end.map_or((0, 0), |it| (it.scan.last_seq(), it.scan.chain.crc));
         let end_run = end.map_or(0, |it| it.header.run);
-        for run in self.runs.iter().filter(|it| it.status == RunStatus::Running) {
-            let status = if run.run != end_run {
-                RunStatus::CrashSealed // killed before its first frame
+        let running = self.runs.iter().filter(|it| it.status == RunStatus::Running);
+        let mut open: Vec<u64> = running.map(|it| it.run).collect();
+        // Only with accepted loss: runs whose manifest is gone or damaged get a short one.
+        let in_use = self.segments.iter().filter(|it| it.scan.start.is_some());
+        open.extend(
+            in_use.map(|it| it.header.run).filter(|run| !self.runs.iter().any(|it| it.run == *run)),
+        );
+        open.sort_unstable();
+        open.dedup();
+        for run in open {
+            let status = if run != end_run {
+                RunStatus::CrashSealed // killed before its first frame, or long over
             } else {
                 match self.report.verdict {
                     Verdict::Clean | Verdict::Empty => RunStatus::Ended,
@@ -587,7 +607,7 @@ impl<'a> Case<'a> {
                     Verdict::Corrupt | Verdict::NoWatermark => RunStatus::Quarantined,
                 }
             };
-            manifest::end(dir, run.run, status, last, self.report.at_ns)?;
+            manifest::end(dir, run, status, last, self.report.at_ns)?;
         }
         Ok(())
     }

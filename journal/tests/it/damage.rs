@@ -132,6 +132,44 @@ fn recovery_refuses_a_flip_on_the_same_boot_and_repeats_itself() {
 }
 
 #[test]
+fn a_damaged_journal_does_not_start() {
+    let (dir, _) = ended();
+    for file in files(dir.path()) {
+        let len = fs::metadata(&file).unwrap().len();
+        for at in (0..len).step_by(97) {
+            with_flip(&file, at, 1 << (at % 8), || {
+                let started = create(dir.path(), &tiny(), RunFacts::default());
+                let refused = started.err().unwrap_or_else(|| panic!("{} {at}", file.display()));
+                assert_eq!(refused.class(), Class::Damaged, "{} {at}: {refused}", file.display());
+            });
+        }
+    }
+    assert!(!is_noticed(dir.path()), "a refused start leaves the journal as it was");
+    run(dir.path(), 10);
+    assert_holds(dir.path(), 440);
+}
+
+#[test]
+fn loss_that_the_operator_accepts_leaves_a_whole_journal() {
+    let (original, segments) = ended();
+    let name = |run: u64| format!("run-{run:08}.json");
+    let second = Path::new("seg").join(segments[1].file_name().unwrap());
+    for file in [Path::new("durable"), Path::new(&name(1))] {
+        let dir = copy(original.path());
+        fs::write(dir.path().join(file), b"nonsense").unwrap();
+        assert!(recover(dir.path(), Mode::PointInTime, false).is_err(), "{}", file.display());
+        recover(dir.path(), Mode::PointInTime, true).unwrap();
+        assert!(!is_noticed(dir.path()), "{:#?}", verify(dir.path()).unwrap().findings);
+        assert_holds(dir.path(), 430);
+    }
+    // What is sealed is never cut in place: that is salvage's business.
+    let dir = copy(original.path());
+    with_flip(&dir.path().join(second), 9000, 1, || {
+        assert!(recover(dir.path(), Mode::PointInTime, true).is_err());
+    });
+}
+
+#[test]
 fn truncation_at_any_length_is_noticed() {
     let (original, segments) = ended();
     let name = segments[1].file_name().unwrap();
