@@ -471,3 +471,6 @@ pub(crate) fn plus(a: Money, b: Money) -> Result<Money, Overflow> {
 pub(crate) fn minus(a: Money, b: Money) -> Result<Money, Overflow> {
     a.0.checked_sub(b.0).map(Money).ok_or(Overflow)
 }
+
+#[cfg(test)]
+mod tests;

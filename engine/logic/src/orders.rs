@@ -562,3 +562,6 @@ impl<T> OpenOrders<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
