@@ -9,4 +9,5 @@
 
 pub mod config;
 pub mod frames;
+pub mod render;
 pub mod stats;
