@@ -16,7 +16,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = root.join(format!("kairos-append-cost-{}", std::process::id()));
     let options = Options { segment_bytes: 512 << 20, ready_min: 1, ..Options::default() };
+    let start = Instant::now();
     let (mut writer, mut keeper, _) = create(&dir, &options, RunFacts::default())?;
+    println!("start, {} MiB: {:?}", options.segment_bytes >> 20, start.elapsed());
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let keeping = {
         let stop = std::sync::Arc::clone(&stop);
@@ -73,7 +75,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shared = writer.shared();
     writer.end_run(0, b"").map_err(|(_, why)| why)?;
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let start = Instant::now();
     keeping.join().map_err(|_| "the keeper panicked")?.finish()?;
+    println!("finish: {:?}", start.elapsed());
     for (name, mut rounds) in [
         ("copy of 64 B", copy),
         ("append_fixed, 64 B", plain),

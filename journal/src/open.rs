@@ -1,6 +1,6 @@
 //! Taking a directory: recover, then start a run.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::keeper::Keeper;
 use crate::layout::{Anchor, MAJOR, MINOR, RunParent, SegmentHeader};
 use crate::manifest;
 use crate::options::{Options, RunFacts};
-use crate::recover::{Recovery, Report, recover_owned};
+use crate::recover::{Found, Recovery, Report, recover_owned};
 use crate::shared::Link;
-use crate::writer::{Parent, Writer};
+use crate::writer::{AppendError, Parent, Writer};
 
 /// What [`create`] found and started.
 #[derive(Clone, Debug)]
@@ -90,26 +90,8 @@ pub fn create(
         config_hash: facts.config_hash,
         seed: facts.seed,
     };
-    let link = Arc::new(Link::default());
-    link.shared.publish_durable(parent.last_seq);
-    let root = dir.root.clone();
     let files = (dir, lock, file);
-    let mut keeper = Keeper::new(Arc::clone(&link), files, options.clone(), header, watermark);
-    keeper.prepare_next()?;
-    let before = Parent {
-        segment: found.last_segment,
-        last_seq: parent.last_seq,
-        last_crc: parent.last_crc,
-    };
-    let started = Writer::start(link, options, before, anchor).and_then(|mut writer| {
-        let mut payload = parent.to_bytes().to_vec();
-        payload.extend_from_slice(&facts.config_hash);
-        writer.run_start(&payload).map(|()| writer)
-    });
-    // The segment was prepared a moment ago and the frame is short: this cannot fail.
-    let not_started =
-        |why: crate::AppendError| Error::NotEnded { dir: root, reason: why.to_string() };
-    let writer = started.map_err(not_started)?;
+    let (writer, keeper) = start(files, options, header, watermark, &found)?;
     let opened = Opened {
         run,
         uuid: uuid::Uuid::from_bytes(uuid),
@@ -118,6 +100,36 @@ pub fn create(
         warnings,
     };
     Ok((writer, keeper, opened))
+}
+
+/// Prepares the first segment and writes the first frames.
+fn start(
+    (dir, lock, file): (Dir, Lock, File),
+    options: &Options,
+    header: SegmentHeader,
+    watermark: Watermark,
+    found: &Found,
+) -> Result<(Writer, Keeper), Error> {
+    let parent =
+        RunParent { run: found.parent_run, last_seq: found.last_seq, last_crc: found.last_crc };
+    let mut payload = parent.to_bytes().to_vec();
+    payload.extend_from_slice(&header.config_hash);
+    let (anchor, root) = (header.created, dir.root.clone());
+    let link = Arc::new(Link::default());
+    link.shared.publish_durable(parent.last_seq);
+    let files = (dir, lock, file);
+    let mut keeper = Keeper::new(Arc::clone(&link), files, options.clone(), header, watermark);
+    keeper.prepare_next()?;
+    let before = Parent {
+        segment: found.last_segment,
+        last_seq: parent.last_seq,
+        last_crc: parent.last_crc,
+    };
+    let writer = Writer::start(link, options, before, anchor)
+        .and_then(|mut writer| writer.run_start(&payload).map(|()| writer));
+    // The segment was prepared a moment ago and the frame is short: this cannot fail.
+    let not_started = |why: AppendError| Error::NotEnded { dir: root, reason: why.to_string() };
+    Ok((writer.map_err(not_started)?, keeper))
 }
 
 fn judge_file_system(dir: &Dir, options: &Options) -> Result<Vec<String>, Error> {
