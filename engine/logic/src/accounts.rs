@@ -215,3 +215,102 @@ pub fn base_amount(instrument: &Instrument, qty: Qty) -> Money {
     };
     Money(i64::try_from(amount).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::testing::{BTC, ETH, USDT, VENUE, money, table};
+    use proptest::prelude::*;
+
+    const BTCUSDT: InstrumentId = InstrumentId(0);
+    const S: StrategyId = StrategyId(0);
+
+    fn accounts() -> Accounts {
+        Accounts::new(&table(), 2, &[(VENUE, USDT, money(1_000))])
+    }
+
+    /// Quantities in whole BTC, prices in whole USDT; buys are positive.
+    fn fill(accounts: &mut Accounts, strategy: Option<StrategyId>, qty: i64, price: i64, fee: i64) {
+        let side = if qty < 0 { Side::Sell } else { Side::Buy };
+        let fill = Fill {
+            side,
+            price: Price(price * 100),
+            qty: Qty(qty.abs() * 100_000_000),
+            fee: money(fee),
+        };
+        accounts.on_fill(strategy, BTCUSDT, &table().instruments[0], &fill);
+    }
+
+    fn position(accounts: &Accounts) -> (i64, Option<i64>) {
+        let average = accounts.average_price(S, BTCUSDT);
+        (accounts.position(S, BTCUSDT).0 / 100_000_000, average.map(|it| it.0 / 100))
+    }
+
+    #[test]
+    fn positions_average_their_entries_and_survive_flips() {
+        let mut it = accounts();
+        for (qty, price, want) in [
+            (2, 100, (2, Some(100))),
+            (2, 200, (4, Some(150))),
+            (-1, 500, (3, Some(150))),
+            (-5, 90, (-2, Some(90))),
+            (-2, 110, (-4, Some(100))),
+            (4, 7, (0, None)),
+        ] {
+            fill(&mut it, Some(S), qty, price, 0);
+            assert_eq!(position(&it), want, "{qty} at {price}");
+        }
+        assert_eq!(it.position(StrategyId(1), BTCUSDT), Qty(0), "another strategy's");
+    }
+
+    #[test]
+    fn balances_move_by_fills_and_reservations() {
+        let mut it = accounts();
+        fill(&mut it, Some(S), 2, 100, 1);
+        assert_eq!(it.available(VENUE, USDT), money(799));
+        assert_eq!(it.available(VENUE, BTC), money(2));
+        it.reserve(BTCUSDT, Side::Buy, money(99).0);
+        it.reserve(BTCUSDT, Side::Sell, money(5).0);
+        assert_eq!(it.available(VENUE, USDT), money(700));
+        assert_eq!(it.available(VENUE, BTC), Money(0), "never negative");
+        it.reserve(BTCUSDT, Side::Buy, -money(99).0);
+        // A fill of nobody's order is real money all the same.
+        fill(&mut it, None, -1, 100, 1);
+        assert_eq!(it.available(VENUE, USDT), money(898));
+        assert_eq!(position(&it).0, 2);
+    }
+
+    #[test]
+    fn a_venues_report_counts_only_where_nothing_was_known() {
+        let mut it = accounts();
+        it.on_balance(VENUE, USDT, money(5));
+        it.on_balance(VENUE, ETH, money(5));
+        it.on_balance(VENUE, ETH, money(6));
+        assert_eq!(it.available(VENUE, USDT), money(1_000));
+        assert_eq!(it.available(VENUE, ETH), money(5));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn a_position_is_the_sum_of_its_fills_and_its_average_lies_among_their_prices(
+            fills in proptest::collection::vec((-50_i64..50, 1_i64..1_000), 1..60),
+        ) {
+            let mut it = accounts();
+            let mut sum = 0;
+            let mut cash = money(1_000).0;
+            for &(qty, price) in fills.iter().filter(|it| it.0 != 0) {
+                fill(&mut it, Some(S), qty, price, 0);
+                sum += qty;
+                cash -= money(qty * price).0;
+                let (held, average) = position(&it);
+                prop_assert_eq!(held, sum);
+                prop_assert_eq!(average.is_some(), sum != 0);
+                let low = fills.iter().map(|it| it.1).min().unwrap();
+                let high = fills.iter().map(|it| it.1).max().unwrap();
+                prop_assert!(average.is_none_or(|it| low - 1 <= it && it <= high));
+                prop_assert_eq!(it.available(VENUE, USDT), Money(cash.max(0)));
+            }
+        }
+    }
+}

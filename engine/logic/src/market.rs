@@ -402,3 +402,140 @@ impl Routes {
         self.routes.get(start..end).unwrap_or(&[])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Flags, Verb};
+    use crate::strategy::testing::{BTC, ETH, USDT, VENUE, money, table};
+
+    const BTCUSDT: InstrumentId = InstrumentId(0);
+    const ETHUSDT: InstrumentId = InstrumentId(1);
+    const ETHBTC: InstrumentId = InstrumentId(2);
+    const NONE: Nanos = Nanos(0);
+
+    fn market() -> Market {
+        Market::new(&table(), 64)
+    }
+
+    fn quote(at: u64, id: InstrumentId, bid: i64, ask: i64) -> Event {
+        Event::quote(Nanos(at), NONE, id, (Price(bid), Qty(5)), (Price(ask), Qty(6)))
+    }
+
+    fn level(at: u64, side: Side, price: i64, flags: Flags) -> Event {
+        Event::book(Nanos(at), NONE, BTCUSDT, side, Price(price), Qty(7), 1, flags)
+    }
+
+    fn snapshot(market: &mut Market, at: u64, bid: i64, ask: i64) {
+        market.on_event(&level(at, Side::Buy, bid, Flags::CLEAR));
+        market.on_event(&level(at, Side::Sell, ask, Flags::LAST));
+    }
+
+    fn status(code: StatusCode) -> Event {
+        Event::status(Nanos(0), InstrumentId::NONE, VENUE, code, 0)
+    }
+
+    fn bid_ask(market: &Market) -> Option<(i64, i64)> {
+        market.touch(BTCUSDT).map(|it| (it.bid.0, it.ask.0))
+    }
+
+    #[test]
+    fn the_touch_is_the_newer_of_quote_and_book() {
+        let mut market = market();
+        assert_eq!(bid_ask(&market), None);
+        market.on_event(&quote(10, BTCUSDT, 100, 102));
+        assert_eq!(bid_ask(&market), Some((100, 102)));
+        market.on_event(&level(20, Side::Buy, 101, Flags::CLEAR));
+        assert_eq!(bid_ask(&market), Some((100, 102)), "the snapshot is not complete");
+        market.on_event(&level(20, Side::Sell, 103, Flags::LAST));
+        assert_eq!(bid_ask(&market), Some((101, 103)));
+        // The same time, but later on the way in: order decides, not the clock.
+        market.on_event(&quote(20, BTCUSDT, 100, 104));
+        assert_eq!(bid_ask(&market), Some((100, 104)));
+        // A change whose LAST has not come is not shown.
+        market.on_event(&level(30, Side::Buy, 102, Flags::NONE));
+        assert_eq!(bid_ask(&market), Some((100, 104)));
+        market.on_event(&level(30, Side::Sell, 105, Flags::LAST));
+        assert_eq!(bid_ask(&market), Some((102, 103)));
+        assert_eq!(market.touch(BTCUSDT).unwrap().at, Nanos(30));
+        market.on_event(&Event::gap(Nanos(31), BTCUSDT, GapReason::Sequence, 1, 2));
+        assert_eq!(bid_ask(&market), Some((100, 104)), "the quote is no part of the gap");
+        // One side is no touch.
+        let empty = (Price(0), Qty(0));
+        let one_sided = Event::quote(Nanos(40), NONE, BTCUSDT, empty, (Price(9), Qty(1)));
+        market.on_event(&one_sided);
+        assert_eq!(bid_ask(&market), None);
+    }
+
+    #[test]
+    fn time_never_steps_back() {
+        let mut market = market();
+        market.on_event(&Event::timer(Nanos(50)));
+        market.on_event(&quote(40, BTCUSDT, 100, 102));
+        assert_eq!(market.now(), Nanos(50));
+        assert_eq!(market.last_at(BTCUSDT), Nanos(50));
+        assert_eq!(market.last_at(ETHUSDT), Nanos(0));
+        market.on_event(&Event::command(Nanos(60), Verb::Halt, 0));
+        assert_eq!((market.now(), market.last_at(BTCUSDT)), (Nanos(60), Nanos(50)));
+    }
+
+    #[test]
+    fn a_market_is_valid_while_link_and_book_are() {
+        let mut market = market();
+        assert!(!market.is_valid(BTCUSDT));
+        market.on_event(&quote(1, BTCUSDT, 100, 102));
+        assert!(market.is_valid(BTCUSDT), "no book was ever promised");
+        market.on_event(&level(2, Side::Buy, 100, Flags::CLEAR));
+        assert!(!market.is_valid(BTCUSDT), "now one is");
+        market.on_event(&level(2, Side::Sell, 102, Flags::LAST));
+        assert!(market.is_valid(BTCUSDT));
+        market.on_event(&Event::gap(Nanos(3), BTCUSDT, GapReason::Malformed, 0, 0));
+        assert!(!market.is_valid(BTCUSDT));
+        snapshot(&mut market, 4, 100, 102);
+        assert!(market.is_valid(BTCUSDT));
+        market.on_event(&status(StatusCode::Disconnected));
+        assert!(!market.is_valid(BTCUSDT) && market.touch(BTCUSDT).is_none());
+        market.on_event(&status(StatusCode::Connected));
+        assert!(!market.is_valid(BTCUSDT), "nothing is known yet");
+        snapshot(&mut market, 5, 100, 102);
+        assert!(market.is_valid(BTCUSDT));
+        // A book that crosses breaks, is counted and named.
+        market.on_event(&level(6, Side::Buy, 102, Flags::LAST));
+        assert!(!market.is_valid(BTCUSDT));
+        assert_eq!(market.broken_books(), 1);
+        assert_eq!(market.last_broken(), Some((BTCUSDT, GapReason::Crossed)));
+        assert!(!market.is_valid(InstrumentId::NONE));
+    }
+
+    #[test]
+    fn the_middle_rounds_halves_away_from_zero() {
+        let mut market = market();
+        for (bid, ask, mid) in [(100, 102, 101), (100, 101, 101), (1, 2, 2), (-2, -1, -2)] {
+            market.on_event(&quote(1, BTCUSDT, bid, ask));
+            assert_eq!(market.mid(BTCUSDT), Some(Price(mid)), "{bid}/{ask}");
+        }
+    }
+
+    #[test]
+    fn money_converts_directly_inversely_or_over_one_currency() {
+        let mut market = market();
+        assert_eq!(market.convert(money(7), USDT, USDT), Some(money(7)));
+        assert_eq!(market.convert(money(1), BTC, USDT), None, "no price yet");
+        // ETH/USDT 2 500.00, ETH/BTC 0.05: BTC to USDT is known over ETH only.
+        market.on_event(&quote(1, ETHUSDT, 249_999, 250_001));
+        market.on_event(&quote(1, ETHBTC, 49_999, 50_001));
+        assert_eq!(market.convert(money(2), ETH, USDT), Some(money(5_000)));
+        assert_eq!(market.convert(money(5_000), USDT, ETH), Some(money(2)));
+        assert_eq!(market.convert(money(1), BTC, USDT), Some(money(50_000)));
+        assert_eq!(market.convert(Money(-3), USDT, ETH), Some(Money(0)), "-0.0012 units");
+        // With its own instrument the direct way is taken.
+        market.on_event(&quote(1, BTCUSDT, 5_999_999, 6_000_001));
+        assert_eq!(market.convert(money(1), BTC, USDT), Some(money(60_000)));
+        assert_eq!(market.price_of(BTC, USDT), Some(money(60_000)));
+        assert_eq!(market.convert(Money(i64::MAX), BTC, USDT), None, "does not fit");
+        // Half a unit goes away from zero.
+        market.on_event(&quote(1, ETHUSDT, 49, 51));
+        assert_eq!(market.convert(Money(1), ETH, USDT), Some(Money(1)));
+        assert_eq!(market.convert(Money(-1), ETH, USDT), Some(Money(-1)));
+    }
+}
