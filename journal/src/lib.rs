@@ -17,9 +17,31 @@
 //! Every committed frame (`seq` ≤ [`Shared::committed_seq`]) survives the death of the process.
 //! Every durable one (`seq` ≤ [`Shared::durable_seq`]) survives the death of the host.
 //!
+//! # Example
+//!
+//! ```
+//! use kairos_journal::{Frame, Journal, Options, RunFacts, create};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! let options = Options { segment_bytes: 2 << 20, ..Options::default() };
+//! let (mut writer, mut keeper, _) = create(dir, &options, RunFacts::default())?;
+//! let frame = Frame { ts: 0, kind: 0x101, schema: 1, lane: 0, ext: &[], payload: b"tick" };
+//! let seq = writer.append(&frame)?; // on the hot thread
+//! keeper.turn(); // on a helper thread, in a loop
+//! writer.end_run(0, b"").map_err(|(_, why)| why)?;
+//! keeper.finish()?;
+//!
+//! let mut reader = Journal::open(dir)?.reader_from(seq)?;
+//! assert_eq!(reader.next()?.map(|frame| frame.payload), Some(&b"tick"[..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Limitations
 //!
-//! Placement `direct` only: segments are disk files. Nothing is pruned. A file that another process
+//! Linux 5.14 or newer (`MADV_POPULATE_WRITE`). Placement `direct` only: segments are disk files,
+//! and flushing interrupts hot threads about once per flushed page. Nothing is pruned. The checksum
+//! finds accidents, not attackers. A file that another process
 //! truncates while it is mapped ends the reader by SIGBUS (see [`install_sigbus_handler`]).
 
 #[cfg(target_endian = "big")]

@@ -48,7 +48,7 @@ pub fn create(
     let dir = Dir::new(dir);
     dir.check_ours()?;
     dir.make()?;
-    let warnings = judge_file_system(&dir, options)?;
+    let mut warnings = judge_file_system(&dir, options)?;
     let lock = Lock::take(&dir)?;
     let boot_id = boot_id()?;
     let how = Recovery {
@@ -92,6 +92,16 @@ pub fn create(
     };
     let files = (dir, lock, file);
     let (writer, keeper) = start(files, options, header, watermark, &found)?;
+    if options.populate && writer.shared().unlocked() > 0 {
+        if options.strict {
+            return Err(Error::Option {
+                key: "segment_bytes",
+                found: options.segment_bytes.to_string(),
+                rule: "segments must fit RLIMIT_MEMLOCK: they could not be locked into memory",
+            });
+        }
+        warnings.push("segments are not locked into memory: RLIMIT_MEMLOCK is too low".into());
+    }
     let opened = Opened {
         run,
         uuid: uuid::Uuid::from_bytes(uuid),

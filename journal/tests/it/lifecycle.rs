@@ -312,6 +312,23 @@ fn populated_segments_take_frames_without_faults() {
 }
 
 #[test]
+fn a_start_reads_no_more_old_segments_than_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), 2000);
+    let path = dir.path().join("seg/00000001-000000000001.jnl");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(verify(dir.path()).unwrap().is_damaged());
+    let Err(refused) = create(dir.path(), &tiny(), RunFacts::default()) else { panic!("accepted") };
+    assert_eq!(refused.class(), Class::Damaged);
+    let trusting = Options { verify_at_start_bytes: 128 << 10, ..tiny() };
+    let (writer, keeper, opened) = create(dir.path(), &trusting, RunFacts::default()).unwrap();
+    assert_eq!(opened.first_seq, 2001);
+    end(writer, keeper);
+}
+
+#[test]
 fn what_is_committed_becomes_durable_in_silence() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, mut keeper, _) = open(dir.path());
