@@ -6,9 +6,9 @@
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::env;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use kairos_adapters::binance::instruments::{Fees, undescribed};
 use kairos_adapters::binance::orders::{MESSAGE_MAX, OrderEncoder};
@@ -27,13 +27,16 @@ use kairos_logic::units::{
 /// The system's allocator, counting.
 struct Counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Of this thread: the one that runs the tests allocates when it likes.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
 
 // SAFETY: every call is passed on to the system's allocator unchanged; the counter is no part of
 // what it promises.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: the caller's promises are those that the system's allocator asks for.
         unsafe { System.alloc(layout) }
     }
@@ -44,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -54,9 +57,9 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = ALLOCATIONS.get();
     work();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    ALLOCATIONS.get() - before
 }
 
 fn table() -> InstrumentTable {
@@ -166,7 +169,6 @@ fn orders_allocate_nothing() {
     assert_eq!(count, 0);
 }
 
-// One test: a counter that others add to would tell nothing.
 #[test]
 fn nothing_is_allocated_after_construction() {
     session_allocates_nothing(false);

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use kairos_logic::units::Nanos;
+use kairos_logic::book::Book;
+use kairos_logic::event::{Flags, GapReason};
+use kairos_logic::units::{Nanos, Side};
 
+use super::decode::Level;
 use super::symbols::Listed;
 use super::sync::Sync;
 use crate::session::{Counters, Outbox, SnapshotRequest};
@@ -26,6 +29,8 @@ pub(super) struct Feed {
     pub(super) listed: Listed,
     /// Its symbol in lower case, as it begins the names of its streams.
     pub(super) stream: Box<[u8]>,
+    /// Its book, of the size that those have who read the events.
+    pub(super) book: Book,
     /// Which update of its book comes next.
     pub(super) sync: Sync,
     snapshot_path: Arc<str>,
@@ -34,11 +39,17 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(listed: Listed, symbol: &str, snapshot_levels: u16) -> Self {
+    pub(super) fn new(
+        listed: Listed,
+        symbol: &str,
+        snapshot_levels: u16,
+        book_depth: usize,
+    ) -> Self {
         let path = format!("/api/v3/depth?symbol={symbol}&limit={snapshot_levels}");
         Self {
             listed,
             stream: symbol.to_ascii_lowercase().into_bytes().into_boxed_slice(),
+            book: Book::new(book_depth),
             sync: Sync::new(),
             snapshot_path: path.into(),
             asked_last: None,
@@ -80,9 +91,19 @@ impl Feed {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Its snapshot came and fits.
-    pub(super) fn succeeded(&mut self) {
-        self.failures = 0;
+    /// One level of an update that followed: the book changes, and is judged at LAST.
+    #[inline]
+    pub(super) fn follow(
+        &mut self,
+        side: Side,
+        level: Level,
+        flags: Flags,
+    ) -> Result<(), GapReason> {
+        self.book.apply(side, level.price, level.qty, flags)?;
+        if flags.has(Flags::LAST) {
+            self.failures = 0; // a snapshot is of use once an update follows on it
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Market data of one connection: trades, quotes, books.
 
+use kairos_logic::book::DEPTH_MAX;
 use kairos_logic::event::{Event, Flags, GapReason, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, Stamp, VenueId};
@@ -42,6 +43,9 @@ pub struct Options {
     pub trades: TradeStream,
     /// Levels a side of a snapshot, at most 5000. Weight 50 up to 1000, 250 above.
     pub snapshot_levels: u16,
+    /// Levels a side of the books behind the session. It keeps its own of the same size, to notice
+    /// where they break: a book that crosses or runs out of known levels needs a new snapshot.
+    pub book_depth: usize,
     /// Whether to subscribe by a message when the connection opens; otherwise the streams stand
     /// in [`BinanceMarket::stream_path`].
     pub subscribe_by_message: bool,
@@ -54,6 +58,7 @@ impl Default for Options {
         Self {
             trades: TradeStream::Trade,
             snapshot_levels: 1_000,
+            book_depth: DEPTH_MAX,
             subscribe_by_message: false,
             tape_only: false,
         }
@@ -136,7 +141,7 @@ impl BinanceMarket {
                 format!("{lower}@bookTicker"),
                 format!("{lower}@depth@100ms"),
             ]);
-            feeds.push(Feed::new(listed, symbol, snapshot_levels));
+            feeds.push(Feed::new(listed, symbol, snapshot_levels, options.book_depth));
         }
         let (stream_path, subscribe) = if options.subscribe_by_message {
             let list = streams.join("\",\"");
@@ -243,18 +248,21 @@ impl BinanceMarket {
         let levels = &self.decoder.levels;
         match feed.sync.update((arrival.at, venue_at), ids, levels) {
             Step::Apply => {
-                let mut left = levels.len();
-                for (side, level) in levels.iter() {
-                    left -= 1;
-                    let flags = if left == 0 { Flags::LAST } else { Flags::NONE };
-                    let head = Head {
-                        at: arrival.at,
-                        recv: arrival.recv,
-                        venue_at,
-                        instrument: feed.listed.id,
-                        update: ids.1,
-                    };
+                let head = Head {
+                    at: arrival.at,
+                    recv: arrival.recv,
+                    venue_at,
+                    instrument: feed.listed.id,
+                    update: ids.1,
+                };
+                for (side, level, flags) in marked(levels.iter(), Flags::NONE) {
                     publish(head.book(side, level, flags));
+                }
+                // Nobody waits for this any more: the events are on their way.
+                let broken = marked(levels.iter(), Flags::NONE)
+                    .try_for_each(|(side, level, flags)| feed.follow(side, level, flags));
+                if let Err(why) = broken {
+                    self.broken(arrival.at, usize::from(slot), why, out, publish);
                 }
             }
             Step::Stale => self.counters.depth_stale += 1,
@@ -434,44 +442,89 @@ impl BinanceMarket {
             }
             Fit::Accepted => {
                 self.counters.snapshots += 1;
-                feed.succeeded();
-                let levels = &self.decoder.levels;
-                let mut head = Head {
-                    at: arrival.at,
-                    recv: arrival.recv,
-                    venue_at: Nanos(0),
-                    instrument: feed.listed.id,
-                    update,
-                };
-                if levels.is_empty() {
-                    let none = Level { price: Price(0), qty: Qty(0) };
-                    let flags = Flags::SNAPSHOT.with(Flags::CLEAR).with(Flags::LAST);
-                    publish(head.book(Side::Buy, none, flags));
+                if let Err(why) = self.report_snapshot(arrival, slot, update, publish) {
+                    self.broken(arrival.at, slot, why, out, publish);
                 }
-                let count = levels.len();
-                for (n, (side, level)) in levels.iter().enumerate() {
-                    let first = if n == 0 { Flags::CLEAR } else { Flags::NONE };
-                    let last = if n + 1 == count { Flags::LAST } else { Flags::NONE };
-                    publish(head.book(side, level, Flags::SNAPSHOT.with(first).with(last)));
-                }
-                // What waited keeps its own time of arrival; it could not be used before `recv`.
-                let stale = feed.sync.take(|waited, bids, asks| {
-                    head.at = waited.at;
-                    head.venue_at = waited.venue_at;
-                    head.update = waited.last;
-                    let mut left = bids.len() + asks.len();
-                    for (side, side_levels) in [(Side::Buy, bids), (Side::Sell, asks)] {
-                        for &level in side_levels {
-                            left -= 1;
-                            let flags = if left == 0 { Flags::LAST } else { Flags::NONE };
-                            publish(head.book(side, level, flags));
-                        }
-                    }
-                });
-                self.counters.depth_stale += stale;
             }
         }
     }
+
+    /// Reports a snapshot that fits and the updates that waited for it.
+    fn report_snapshot<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        arrival: Arrival,
+        slot: usize,
+        update: u64,
+        publish: &mut P,
+    ) -> Result<(), GapReason> {
+        let Feed { listed, sync, book, .. } = &mut self.feeds[slot];
+        let levels = &self.decoder.levels;
+        let mut head = Head {
+            at: arrival.at,
+            recv: arrival.recv,
+            venue_at: Nanos(0),
+            instrument: listed.id,
+            update,
+        };
+        let mut result = Ok(());
+        let mut report = |head: &Head, (side, level, flags): Marked| {
+            publish(head.book(side, level, flags));
+            let applied = book.apply(side, level.price, level.qty, flags);
+            result = result.and(applied);
+        };
+        if levels.is_empty() {
+            let none = Level { price: Price(0), qty: Qty(0) };
+            let flags = Flags::SNAPSHOT.with(Flags::CLEAR).with(Flags::LAST);
+            report(&head, (Side::Buy, none, flags));
+        }
+        for (n, (side, level, flags)) in marked(levels.iter(), Flags::SNAPSHOT).enumerate() {
+            let first = if n == 0 { Flags::CLEAR } else { Flags::NONE };
+            report(&head, (side, level, flags.with(first)));
+        }
+        // What waited keeps its own time of arrival; it could not be used before `recv`.
+        let stale = sync.take(|waited, bids, asks| {
+            (head.at, head.venue_at, head.update) = (waited.at, waited.venue_at, waited.last);
+            let bids = bids.iter().map(|&level| (Side::Buy, level));
+            let asks = asks.iter().map(|&level| (Side::Sell, level));
+            for level in marked(bids.chain(asks), Flags::NONE) {
+                report(&head, level);
+            }
+        });
+        self.counters.depth_stale += stale;
+        result
+    }
+
+    /// A book that became unusable by what the venue says of it.
+    #[cold]
+    fn broken<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        at: Nanos,
+        slot: usize,
+        why: GapReason,
+        out: &mut Outbox,
+        publish: &mut P,
+    ) {
+        self.feeds[slot].sync.reset();
+        self.feeds[slot].refused();
+        self.gap(at, slot, why, (0, 0), out, publish);
+    }
+}
+
+/// A level with its place in the message.
+type Marked = (Side, Level, Flags);
+
+/// Levels with `flags`, and LAST on the last.
+#[inline]
+fn marked(
+    levels: impl Iterator<Item = (Side, Level)>,
+    flags: Flags,
+) -> impl Iterator<Item = Marked> {
+    let mut levels = levels.peekable();
+    std::iter::from_fn(move || {
+        let (side, level) = levels.next()?;
+        let last = if levels.peek().is_none() { Flags::LAST } else { Flags::NONE };
+        Some((side, level, flags.with(last)))
+    })
 }
 
 /// What the levels of one message have in common.

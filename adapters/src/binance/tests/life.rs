@@ -1,5 +1,6 @@
 //! The life of a session in lines of data: what comes in, what goes out.
 
+use kairos_logic::book::DEPTH_MIN;
 use kairos_logic::event::{Event, GapReason};
 use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
 
@@ -147,6 +148,53 @@ fn a_hole_in_the_update_ids_costs_the_book() {
         ("1500 snap 0 7 b100=1", &["0 gap snapshot_too_old 8 7", "0 resync 7", ASK_0]),
         ("1600 snap 0 8 a100=1", &["0 ask 1@100 u8 snapshot clear last", "0 bid 3@98 u9 last"]),
     ]);
+}
+
+#[test]
+fn a_book_that_crosses_is_rebuilt() {
+    check(&[
+        (
+            "1 snap 0 4 b100=1 a101=1",
+            &["0 bid 1@100 u4 snapshot clear", "0 ask 1@101 u4 snapshot last"],
+        ),
+        // Crossed in between, not at the end.
+        ("2 depth 0 5 5 b101=1 a101=0", &["0 bid 1@101 u5", "0 ask 0@101 u5 last"]),
+        (
+            "3 depth 0 6 6 a101=1",
+            &["0 ask 1@101 u6 last", "0 gap crossed 0 0", "0 resync 3", ASK_0],
+        ),
+        ("4 depth 0 7 7 b101=0", &[]),
+        (
+            "900 snap 0 6 b101=1 a101=1",
+            &[
+                "0 bid 1@101 u6 snapshot clear",
+                "0 ask 1@101 u6 snapshot last",
+                "0 bid 0@101 u7 last",
+                "0 gap crossed 0 0",
+                "0 resync 3",
+            ],
+        ),
+        ("1002 depth 0 7 7 b1=1", &[]),
+        ("1003 depth 0 8 8 b1=1", &[ASK_0]),
+    ]);
+}
+
+#[test]
+fn a_book_that_runs_out_of_known_levels_is_rebuilt() {
+    let (mut table, ids) = table(&["AAAUSDT"]);
+    (table.instruments[0].price_scale, table.instruments[0].qty_scale) = (0, 0);
+    let options = Options { book_depth: DEPTH_MIN, ..Options::default() };
+    let session = BinanceMarket::new(&table, VenueId(0), &ids, options).unwrap();
+    let mut line = Line { session, out: Outbox::new() };
+    let levels: Vec<_> = (100..150).map(|price| format!("b{price}=1")).collect();
+    let events = line.feed(&format!("1 snap 0 4 {}", levels.join(" ")));
+    assert_eq!(events.len(), 50);
+    // 40 are known, the best down to 110; the best 20 of them go, then one more.
+    let gone: Vec<_> = (130..150).map(|price| format!("b{price}=0")).collect();
+    let events = line.feed(&format!("2 depth 0 5 5 {}", gone.join(" ")));
+    assert_eq!(events.len(), 20);
+    let events = line.feed("3 depth 0 6 6 b129=0");
+    assert_eq!(events, ["0 bid 0@129 u6 last", "0 gap shallow 0 0", "0 resync 6", ASK_0]);
 }
 
 #[test]
@@ -441,6 +489,7 @@ fn a_waiting_book_keeps_what_its_room_allows_and_never_lies() {
 #[test]
 fn the_largest_snapshot_passes_whole() {
     let mut line = Line::new();
+    // Bids end at 5000, asks begin at 9000: the book behind keeps the best 4096 of each.
     let side = |mark: char, from: u32| {
         let levels = (from..from + 5_000).map(|price| format!("{mark}{price}=1"));
         levels.collect::<Vec<_>>().join(" ")
@@ -449,6 +498,7 @@ fn the_largest_snapshot_passes_whole() {
     assert_eq!(events.len(), 10_000);
     assert_eq!(events[0], "0 bid 1@1 u7 snapshot clear");
     assert_eq!(events[9_999], "0 ask 1@13999 u7 snapshot last");
+    assert_eq!(line.feed("2 depth 0 8 8 b5000=0"), ["0 bid 0@5000 u8 last"]);
 }
 
 #[test]
