@@ -1,0 +1,40 @@
+//! kairos-engine: seats on pinned threads, rings between them, one journal.
+//!
+//! Start reading at [`wiring`]: it holds the drawing. What decides stands in `kairos-logic`; what
+//! speaks to venues in `kairos-adapters`; this package puts them onto threads.
+//!
+//! A program with strategies of its own registers them and hands over:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use kairos_logic::strategy::Registry;
+//!
+//! fn start() -> ExitCode {
+//!     let mut registry = Registry::shipped();
+//!     // registry.register("mine", Mine::build);
+//!     kairos_engine::main_with(&registry)
+//! }
+//! ```
+
+pub mod wiring;
+
+pub mod ring;
+pub mod seat;
+pub mod seats;
+
+pub mod assemble;
+pub mod feeds;
+pub mod fold;
+pub mod page;
+pub mod run;
+pub mod simulated;
+pub mod start;
+pub mod watch;
+
+pub mod replay;
+
+pub mod build;
+pub mod clock;
+pub mod meter;
+pub mod pin;

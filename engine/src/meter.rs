@@ -1,0 +1,218 @@
+//! Counters of the running pipeline: how far each seat is, and what it could not do.
+//!
+//! Hot seats store into their own cache lines and read nobody else's, except where a seat asks for
+//! room or for quiet. Consumers of a ring publish how many slots they have *finished with*; the
+//! difference to what was published is the depth. Plain `Release` stores and `Acquire` loads of
+//! monotonic counters: a reader may see an old value, never a wrong one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Count(CachePadded<AtomicU64>);
+
+impl Count {
+    /// Stores a new value. Only the owner may call it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+    /// Adds to it. Only the owner may call it: load and store are not one step.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        let value = self.0.load(Ordering::Relaxed);
+        self.0.store(value + more, Ordering::Release);
+    }
+    /// The value, perhaps of a moment ago.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What one seat tells.
+#[derive(Debug, Default)]
+pub struct SeatMeter {
+    /// Slots of IN it has finished with.
+    pub taken_in: Count,
+    /// Slots of ORDERS it has finished with.
+    pub taken_orders: Count,
+    /// Events it has published into IN.
+    pub published_in: Count,
+    /// Turns in which it could not go on for want of room behind it.
+    pub held: Count,
+    /// Set, for good, when the seat will publish nothing more of its own accord.
+    pub finished: AtomicBool,
+}
+
+impl SeatMeter {
+    /// Marks the seat as finished.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+    }
+    /// Whether the seat is finished.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+}
+
+/// What a feed tells of one venue, for the stats page.
+#[derive(Debug, Default)]
+pub struct VenueMeter {
+    /// Frames read.
+    pub frames: Count,
+    /// Bytes of them.
+    pub bytes: Count,
+    /// Events that they became.
+    pub events: Count,
+    /// Frames that could not be understood.
+    pub malformed: Count,
+    /// Gaps in books.
+    pub gaps: Count,
+    /// Snapshots that made a book valid again.
+    pub resyncs: Count,
+    /// Events dropped because IN was full.
+    pub dropped: Count,
+    /// When the last frame came, in nanoseconds since the Unix epoch.
+    pub last_message_at: Count,
+    /// 1 while the link is up.
+    pub connected: Count,
+}
+
+/// What one feed seat tells.
+#[derive(Debug, Default)]
+pub struct FeedMeter {
+    /// As any seat.
+    pub seat: SeatMeter,
+    /// Of each venue that it reads.
+    pub venues: Vec<VenueMeter>,
+}
+
+/// All that the seats of one engine tell each other beside the rings.
+#[derive(Debug)]
+pub struct Meters {
+    /// One per feed seat.
+    pub feeds: Vec<FeedMeter>,
+    /// The strategy seat.
+    pub strategy: SeatMeter,
+    /// The risk seat.
+    pub risk: SeatMeter,
+    /// The execution seat.
+    pub execution: SeatMeter,
+    /// The journal seat.
+    pub journal: SeatMeter,
+    /// Outcomes published into ORDERS.
+    pub orders_published: Count,
+    /// Proposals that risk has taken out of PROPOSALS.
+    pub proposals_taken: Count,
+    /// ORDERS slots whose frames are on disk; with `gate = "durable"` execution goes no further.
+    pub orders_durable: Count,
+    /// News that execution still holds for want of room in IN.
+    pub backlog: Count,
+    /// When the simulated venue acts next, in its time; `u64::MAX` when nothing is due.
+    pub sim_due: Count,
+    /// The virtual clock of a capture.
+    pub virtual_now: Count,
+    /// Orders that risk approved.
+    pub approved: Count,
+    /// Orders that risk refused.
+    pub denied: Count,
+    /// Number of the state of risk.
+    pub risk_state: Count,
+    /// Orders that risk counts as open.
+    pub open_orders: Count,
+    /// Executions that the venue reported.
+    pub fills: Count,
+    /// Set, for good, when the journal could not take a frame.
+    pub journal_failed: AtomicBool,
+    /// Set by whoever wants the engine to stop in an orderly way.
+    pub stop: AtomicBool,
+    /// Set when every thread shall leave its loop.
+    pub over: AtomicBool,
+}
+
+impl Meters {
+    /// Counters for an engine whose feed seats read that many venues each.
+    #[must_use]
+    pub fn new(venues_of_feeds: &[usize]) -> Arc<Self> {
+        let feed = |&venues: &usize| FeedMeter {
+            seat: SeatMeter::default(),
+            venues: (0..venues).map(|_| VenueMeter::default()).collect(),
+        };
+        Arc::new(Self {
+            feeds: venues_of_feeds.iter().map(feed).collect(),
+            strategy: SeatMeter::default(),
+            risk: SeatMeter::default(),
+            execution: SeatMeter::default(),
+            journal: SeatMeter::default(),
+            orders_published: Count::default(),
+            proposals_taken: Count::default(),
+            orders_durable: Count::default(),
+            backlog: Count::default(),
+            sim_due: Count::default(),
+            virtual_now: Count::default(),
+            approved: Count::default(),
+            denied: Count::default(),
+            risk_state: Count::default(),
+            open_orders: Count::default(),
+            fills: Count::default(),
+            journal_failed: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// Events published into IN by all its producers.
+    #[must_use]
+    pub fn in_published(&self) -> u64 {
+        let feeds: u64 = self.feeds.iter().map(|it| it.seat.published_in.get()).sum();
+        feeds + self.execution.published_in.get()
+    }
+
+    /// Events of IN that its slowest consumer has finished with.
+    #[must_use]
+    pub fn in_taken(&self) -> u64 {
+        let (risk, journal) = (self.risk.taken_in.get(), self.journal.taken_in.get());
+        risk.min(journal).min(self.execution.taken_in.get())
+    }
+
+    /// Whether everything published was taken by everyone who reads it.
+    ///
+    /// The takers are read first: publications of a later moment can only make the answer "no", so
+    /// "settled" is never said too early. News that execution still holds counts as unsettled.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let taken = self.in_taken().min(self.strategy.taken_in.get());
+        let orders = self.journal.taken_orders.get().min(self.execution.taken_orders.get());
+        taken == self.in_published()
+            && orders == self.orders_published.get()
+            && self.backlog.get() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settled_means_that_every_reader_has_everything() {
+        let meters = Meters::new(&[1]);
+        assert!(meters.is_settled());
+        meters.feeds[0].seat.published_in.add(2);
+        for seat in [&meters.strategy, &meters.risk, &meters.execution, &meters.journal] {
+            assert!(!meters.is_settled());
+            seat.taken_in.set(2);
+        }
+        assert!(meters.is_settled());
+        meters.orders_published.add(1);
+        meters.journal.taken_orders.set(1);
+        assert!(!meters.is_settled());
+        meters.execution.taken_orders.set(1);
+        assert!(meters.is_settled());
+    }
+}

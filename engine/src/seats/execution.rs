@@ -1,0 +1,299 @@
+//! EXECUTION: ORDERS in, bytes to the venue out; what the venue answers goes back through IN.
+//!
+//! In paper the venue is [`PaperVenue`]: the seat then also reads IN, on a branch of its own, to
+//! know the book that it trades against. Orders are encoded for the wire in paper too, so that the
+//! figures of a paper run contain what a live run has to do before its bytes leave.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use kairos_adapters::binance::orders::{MESSAGE_MAX, OrderEncoder};
+use kairos_adapters::sim::paper::PaperVenue;
+use kairos_logic::code::Code;
+use kairos_logic::event::{Event, News, ReportState, StatusCode};
+use kairos_logic::instrument::InstrumentTable;
+use kairos_logic::order::{Action, Decision, RiskState};
+use kairos_logic::risk::Outcome;
+use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
+
+use super::OrderSlot;
+use crate::clock::Clock;
+use crate::meter::Meters;
+use crate::ring::{Inlet, Outlet};
+use crate::seat::{Looked, Seat};
+
+/// News waiting for room in IN: 4 MiB. A quarter of IN is kept free of market data for it, so it
+/// fills only if IN stands still; then the engine stops rather than lose a report.
+pub const NEWS_SLOTS: usize = 1 << 16;
+/// News that one order can cause at once: that it was sent, and one answer per swept level.
+const NEWS_ROOM: usize = 8_192 + 2;
+/// Events of IN per turn.
+const INPUTS_BATCH: u64 = 64;
+/// Orders per turn.
+const ORDERS_BATCH: u64 = 16;
+
+/// What the seat's time is.
+#[derive(Clone, Debug)]
+pub enum Time {
+    /// The host's clock.
+    Wall(Clock),
+    /// The virtual clock of a capture, moved by its feed.
+    Virtual(Arc<Meters>),
+}
+
+impl Time {
+    #[inline]
+    fn now(&self) -> Nanos {
+        match self {
+            Self::Wall(clock) => clock.wall(clock.stamp()),
+            Self::Virtual(meters) => Nanos(meters.virtual_now.get()),
+        }
+    }
+}
+
+/// Sends what risk approved, once, and nothing else.
+pub struct ExecutionSeat<I, O, P> {
+    inputs: I,
+    orders: O,
+    front_door: P,
+    venue: PaperVenue,
+    wire: Wire,
+    news: VecDeque<Event>,
+    published: u64,
+    /// Whether to wait for the durable mark as well as for the journal.
+    durable_gate: bool,
+    time: Time,
+    clock: Clock,
+    meters: Arc<Meters>,
+}
+
+impl<I, O, P> ExecutionSeat<I, O, P>
+where
+    I: Inlet<Event>,
+    O: Inlet<OrderSlot>,
+    P: Outlet<Event>,
+{
+    /// Puts the paper venue behind ORDERS and beside IN.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the seat's rings, its venue and its clocks; called once"
+    )]
+    pub fn new(
+        inputs: I,
+        orders: O,
+        front_door: P,
+        venue: PaperVenue,
+        table: &InstrumentTable,
+        durable_gate: bool,
+        time: Time,
+        clock: Clock,
+        meters: Arc<Meters>,
+    ) -> Self {
+        meters.sim_due.set(u64::MAX);
+        Self {
+            inputs,
+            orders,
+            front_door,
+            venue,
+            wire: Wire::new(table),
+            news: VecDeque::with_capacity(NEWS_SLOTS),
+            published: 0,
+            durable_gate,
+            time,
+            clock,
+            meters,
+        }
+    }
+
+    /// Moves waiting news into IN as far as there is room.
+    fn deliver(&mut self) -> bool {
+        let before = self.published;
+        while let Some(event) = self.news.front() {
+            let mut event = *event;
+            let since = self.clock.stamp().0.saturating_sub(event.recv.0);
+            event.in_after = u32::try_from(since).unwrap_or(u32::MAX);
+            if !self.front_door.offer(event) {
+                break;
+            }
+            self.news.pop_front();
+            self.published += 1;
+        }
+        if self.published == before {
+            return false;
+        }
+        self.meters.execution.published_in.set(self.published);
+        self.meters.backlog.set(self.news.len() as u64);
+        true
+    }
+
+    fn take_orders(&mut self) -> Looked {
+        let free = NEWS_SLOTS - self.news.len();
+        let mut allowance = ((free / NEWS_ROOM) as u64).min(ORDERS_BATCH);
+        if self.durable_gate {
+            let durable = self.meters.orders_durable.get();
+            allowance = allowance.min(durable.saturating_sub(self.orders.position()));
+        }
+        if allowance == 0 {
+            return Looked::Idle;
+        }
+        let Self { orders, venue, wire, news, time, clock, .. } = self;
+        orders.look(allowance, |_, slot| match &slot.outcome {
+            Outcome::Vacant => {}
+            Outcome::Denied(record) => news.extend(denied(record, clock.stamp())),
+            Outcome::Approved(order) => {
+                let record = order.get();
+                if record.action == Action::State {
+                    news.push_back(state_changed(record, clock.stamp()));
+                    return;
+                }
+                if !wire.write(record) {
+                    // No message, so nothing left: the order ends here, and says so.
+                    let at = clock.stamp();
+                    news.push_back(report(
+                        record,
+                        record.at,
+                        at,
+                        unsent(record),
+                        Code::VenueUnavailable,
+                    ));
+                    return;
+                }
+                let sent = clock.stamp();
+                // Virtual time may have run on since the decision; the order left when it was taken.
+                let now = match time {
+                    Time::Wall(clock) => clock.wall(sent),
+                    Time::Virtual(_) => record.at,
+                };
+                // That a cancel was sent says nothing of its order's life: only its answer does.
+                if record.action == Action::Place {
+                    news.push_back(left(record, now, sent));
+                }
+                news.extend(venue.submit(now, order));
+            }
+        })
+    }
+
+    fn advance_venue(&mut self) -> bool {
+        let Some(due) = self.venue.next_due() else { return false };
+        let now = self.time.now();
+        if now < due || NEWS_SLOTS - self.news.len() < NEWS_ROOM {
+            return false;
+        }
+        let Self { venue, news, clock, meters, .. } = self;
+        let recv = clock.stamp();
+        venue.advance(now, &mut |event: Event| {
+            if let News::Fill { .. } = event.news() {
+                meters.fills.add(1);
+            }
+            news.push_back(Event { recv, ..event });
+        });
+        true
+    }
+}
+
+/// The text of orders, as it goes to each venue.
+struct Wire {
+    encoders: Vec<OrderEncoder>,
+    venues: Vec<VenueId>,
+    buffer: [u8; MESSAGE_MAX],
+}
+
+impl Wire {
+    fn new(table: &InstrumentTable) -> Self {
+        let ids = (0_u8..).map(VenueId).zip(&table.venues);
+        Self {
+            encoders: ids.map(|(id, _)| OrderEncoder::new(table, id)).collect(),
+            venues: table.instruments.iter().map(|it| it.venue).collect(),
+            buffer: [0; MESSAGE_MAX],
+        }
+    }
+
+    /// Writes the message of an approved order; `false` where it has none.
+    #[inline]
+    fn write(&mut self, record: &Decision) -> bool {
+        let Self { encoders, venues, buffer } = self;
+        let venue = venues.get(record.instrument.index());
+        let encoder = venue.and_then(|it| encoders.get(usize::from(it.0)));
+        encoder.is_some_and(|it| it.encode(record, record.at, buffer).is_ok())
+    }
+}
+
+/// What a command that could not be sent is answered with.
+const fn unsent(record: &Decision) -> ReportState {
+    match record.action {
+        Action::Place => ReportState::Rejected,
+        Action::Cancel | Action::State => ReportState::CancelRejected,
+    }
+}
+
+/// Risk's no, brought back to the strategy like a venue's reject. Cancels that were refused say so
+/// without ending the order.
+pub(crate) fn denied(record: &Decision, recv: Stamp) -> Option<Event> {
+    let state = match record.action {
+        Action::Place => ReportState::Denied,
+        Action::Cancel => ReportState::CancelRejected,
+        Action::State => return None,
+    };
+    Some(report(record, record.at, recv, state, record.code))
+}
+
+fn left(record: &Decision, at: Nanos, recv: Stamp) -> Event {
+    report(record, at, recv, ReportState::Sent, Code::None)
+}
+
+fn report(record: &Decision, at: Nanos, recv: Stamp, state: ReportState, code: Code) -> Event {
+    let mut event = Event::report(
+        at,
+        Nanos(0),
+        record.instrument,
+        record.order,
+        record.side,
+        state,
+        record.qty,
+        code,
+    );
+    event.recv = recv;
+    event
+}
+
+fn state_changed(record: &Decision, recv: Stamp) -> Event {
+    let code = match record.state {
+        RiskState::Running => StatusCode::RiskRunning,
+        RiskState::Cooldown => StatusCode::RiskCooldown,
+        RiskState::Halted | RiskState::Killed => StatusCode::RiskHalted,
+        RiskState::Reducing => StatusCode::RiskReducing,
+        RiskState::Stopped => StatusCode::RiskStopped,
+    };
+    let mut event = Event::status(
+        record.at,
+        InstrumentId::NONE,
+        VenueId(u8::MAX),
+        code,
+        i64::from(record.code as u8),
+    );
+    event.recv = recv;
+    event
+}
+
+impl<I, O, P> Seat for ExecutionSeat<I, O, P>
+where
+    I: Inlet<Event>,
+    O: Inlet<OrderSlot>,
+    P: Outlet<Event>,
+{
+    fn turn(&mut self) -> Looked {
+        let mut busy = self.deliver();
+        let Self { inputs, venue, .. } = self;
+        let looked = inputs.look(INPUTS_BATCH, |_, event| venue.on_event(event));
+        let ordered = self.take_orders();
+        busy |= self.advance_venue();
+        busy |= self.deliver();
+        // What is still to come is told before what was taken: whoever finds everything taken must
+        // also find the answers that are due.
+        self.meters.backlog.set(self.news.len() as u64);
+        self.meters.sim_due.set(self.venue.next_due().map_or(u64::MAX, |due| due.0));
+        self.meters.execution.taken_in.set(self.inputs.position());
+        self.meters.execution.taken_orders.set(self.orders.position());
+        if busy { Looked::Busy } else { looked.max(ordered) }
+    }
+}

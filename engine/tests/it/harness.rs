@@ -1,0 +1,226 @@
+//! What every test of the whole engine needs: captures, configurations, runs, and a journal's
+//! content as values.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use kairos_adapters::sim::exchange::{Exchange, ExchangeOptions};
+use kairos_edge::config::Config;
+use kairos_edge::frames::Record;
+use kairos_engine::pin;
+use kairos_engine::replay::{self, Range, Report};
+use kairos_engine::run::{self, Finished, Nobody, RunError};
+use kairos_journal::Journal;
+use kairos_logic::event::Event;
+use kairos_logic::order::Decision;
+use kairos_logic::strategy::Registry;
+use tempfile::TempDir;
+
+/// A capture of the seeded exchange: no network, no recorded data, always there.
+pub fn seeded_capture(dir: &Path, seed: u64, seconds: u64) -> PathBuf {
+    let start_ns: u64 = 1_700_000_000_000_000_000;
+    let mut exchange = Exchange::new(ExchangeOptions { seed, ..ExchangeOptions::default() });
+    let mut text = String::new();
+    let mut requests = Vec::new();
+    let mut snapshots_due = true;
+    loop {
+        let Some(frame) = exchange.next() else { break };
+        if frame.due_ns > seconds * 1_000_000_000 {
+            break;
+        }
+        let at = start_ns + frame.due_ns;
+        let _ = writeln!(text, "{at} {}", frame.text);
+        // Once the first changes are out, a snapshot makes sense.
+        if snapshots_due && frame.due_ns > 300_000_000 {
+            snapshots_due = false;
+            for symbol in ["BTCUSDT", "ETHUSDT", "ETHBTC"] {
+                let body = exchange.snapshot(symbol, 1_000).expect("the exchange has this pair");
+                let _ = writeln!(text, "{at} REST {body}");
+                requests.push(serde_json::json!({
+                    "ns": at, "target": format!("/api/v3/depth?symbol={symbol}&limit=1000"),
+                }));
+            }
+        }
+    }
+    let path = dir.join(format!("seeded-{seed}.frames"));
+    std::fs::write(&path, text).unwrap();
+    let session =
+        serde_json::json!({ "url": null, "connected_ns": null, "sent": [], "rest": requests });
+    std::fs::write(dir.join(format!("seeded-{seed}.session.json")), session.to_string()).unwrap();
+    path
+}
+
+/// The folder of recorded captures, or `None` (and a message) where it is absent.
+pub fn captures() -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");
+    let dir = std::env::var_os("KAIROS_CAPTURES").map_or(default, PathBuf::from);
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    println!("skipped: no captures at {}; set KAIROS_CAPTURES", dir.display());
+    None
+}
+
+/// A configuration under construction; everything has a value that suits a test.
+pub struct Setup {
+    pub dir: TempDir,
+    pub captures: Vec<PathBuf>,
+    pub instruments: Vec<&'static str>,
+    pub cores: String,
+    pub pace: String,
+    pub strategies: String,
+    pub more: String,
+    pub seed: u64,
+    pub gate: &'static str,
+    pub journal: String,
+}
+
+/// The strategies of the demo.
+pub const BOTH: &str = "
+[strategies.tri]
+kind = \"tri_arb\"
+[strategies.mm]
+kind = \"market_maker\"
+instruments = [\"BTCUSDT\", \"ETHUSDT\"]
+[strategies.mom]
+kind = \"momentum\"
+instruments = [\"BTCUSDT\"]
+";
+
+/// What the seeded exchange's list says of its pairs.
+pub const SEEDED_INSTRUMENTS: &str = "
+[instruments.BTCUSDT]
+venue = \"binance\"
+price_scale = 8
+qty_scale = 8
+tick_size = \"0.01\"
+lot_size = \"0.00001\"
+[instruments.ETHUSDT]
+venue = \"binance\"
+price_scale = 8
+qty_scale = 8
+tick_size = \"0.01\"
+lot_size = \"0.0001\"
+[instruments.ETHBTC]
+venue = \"binance\"
+price_scale = 8
+qty_scale = 8
+tick_size = \"0.00001\"
+lot_size = \"0.0001\"
+";
+
+impl Setup {
+    /// The seeded exchange for some seconds, all strategies, one thread.
+    pub fn seeded(seed: u64, seconds: u64) -> Self {
+        let dir = TempDir::new().unwrap();
+        let capture = seeded_capture(dir.path(), seed, seconds);
+        Self {
+            captures: vec![capture],
+            dir,
+            instruments: vec!["BTCUSDT", "ETHUSDT", "ETHBTC"],
+            cores: fused(),
+            pace: "\"max\"".into(),
+            strategies: BOTH.into(),
+            more: format!(
+                "{SEEDED_INSTRUMENTS}\n[execution]\nlatency_ms = 2\njitter_ns = 1000000\n"
+            ),
+            seed,
+            gate: "committed",
+            journal: "journal".into(),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let list = |items: Vec<String>| items.join(", ");
+        let captures = self.captures.iter().map(|it| format!("{:?}", it.display().to_string()));
+        let instruments = self.instruments.iter().map(|it| format!("{it:?}"));
+        format!(
+            "[engine]\nname = \"test\"\nseed = {seed}\nrun_dir = {run:?}\nring_slots = 4096\n\
+             [cores]\n{cores}\n[journal]\ndir = {journal:?}\nsegment_mib = 2\ngate = {gate:?}\n\
+             [venues.binance]\nmarket_data = \"capture\"\ncaptures = [{captures}]\npace = {pace}\n\
+             instruments = [{instruments}]\n{strategies}\n{more}\n",
+            seed = self.seed,
+            run = self.dir.path().join("run").display().to_string(),
+            cores = self.cores,
+            journal = self.journal_dir().display().to_string(),
+            gate = self.gate,
+            captures = list(captures.collect()),
+            pace = self.pace,
+            instruments = list(instruments.collect()),
+            strategies = self.strategies,
+            more = self.more,
+        )
+    }
+
+    pub fn config(&self) -> Config {
+        let usable = pin::usable_cpus().unwrap();
+        let text = self.text();
+        Config::parse("test", &text, Some(&usable))
+            .unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
+    }
+
+    pub fn journal_dir(&self) -> PathBuf {
+        self.dir.path().join(&self.journal)
+    }
+
+    pub fn run(&self) -> Finished {
+        self.try_run().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn try_run(&self) -> Result<Finished, RunError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        run::run(&self.config(), &Registry::shipped(), stop, &mut Nobody)
+    }
+
+    pub fn verify(&self) -> Report {
+        let registry = Registry::shipped();
+        replay::verify(&self.journal_dir(), &registry, Range::default(), &mut |_| {})
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn content(&self) -> Content {
+        Content::of(&self.journal_dir())
+    }
+}
+
+/// Every seat on the last CPU that may be used.
+pub fn fused() -> String {
+    let cpu = *pin::usable_cpus().unwrap().last().unwrap();
+    map(cpu, cpu, cpu, cpu, cpu)
+}
+
+/// A `[cores]` section that shares CPUs: waits by yielding.
+pub fn map(feed: u16, strategy: u16, risk: u16, execution: u16, journal: u16) -> String {
+    format!(
+        "feed = {feed}\nstrategy = {strategy}\nrisk = {risk}\nexecution = {execution}\n\
+         journal = {journal}\nwait = \"yield\""
+    )
+}
+
+/// The logical frames of a journal.
+#[derive(Default)]
+pub struct Content {
+    pub events: Vec<(u64, Event)>,
+    pub decisions: Vec<(u64, Decision)>,
+}
+
+impl Content {
+    pub fn of(dir: &Path) -> Self {
+        let mut content = Self::default();
+        let mut reader = Journal::open(dir).unwrap().reader();
+        while let Some(frame) = reader.next().unwrap() {
+            if frame.is_physical() {
+                continue;
+            }
+            let ext = frame.ext();
+            match Record::read(frame.kind, frame.schema, frame.ts, ext, frame.payload).unwrap() {
+                Record::Event(event) => content.events.push((frame.seq, event)),
+                Record::Decision { record, .. } => content.decisions.push((frame.seq, record)),
+                Record::Part(_) => {}
+            }
+        }
+        content
+    }
+}
