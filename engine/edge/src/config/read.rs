@@ -72,10 +72,8 @@ fn engine(mut section: Section<'_>) -> Engine {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     // `.` and `..` would name other directories.
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.bytes().all(allowed) {
-        if let Some(node) = section.find("name") {
-            let rule = "must be 1 to 64 of A-Z a-z 0-9 . _ - and not begin with a point";
-            section.wrong("name", node, rule);
-        }
+        let rule = "must be 1 to 64 of A-Z a-z 0-9 . _ - and not begin with a point";
+        section.wrong_if_written("name", rule);
     }
     let profiles = [("development", Profile::Development), ("production", Profile::Production)];
     let profile = section.choice("profile", Profile::Development, &profiles);
@@ -122,17 +120,17 @@ fn cores(mut section: Section<'_>, venues: &[Venue], usable: Option<&[u16]>) -> 
     let wait = section.choice("wait", wait_default, &waits);
     let cores = Cores { seats, housekeeping, wait };
     let threads = cores.threads().len();
-    if let (Wait::Spin, Some(usable)) = (wait, usable) {
-        if threads > usable.len() {
-            let rule = format!(
-                "{threads} spinning threads on {} usable CPUs {usable:?}; give seats the same CPU \
+    if let (Wait::Spin, Some(usable)) = (wait, usable)
+        && threads > usable.len()
+    {
+        let rule = format!(
+            "{threads} spinning threads on {} usable CPUs {usable:?}; give seats the same CPU \
                  to fuse them, or set wait to \"yield\" or \"park\"",
-                usable.len()
-            );
-            match section.find("wait") {
-                Some(node) => section.wrong("wait", node, rule),
-                None => section.missing("wait = \"spin\"", rule),
-            }
+            usable.len()
+        );
+        match section.find("wait") {
+            Some(node) => section.wrong("wait", node, rule),
+            None => section.missing("wait = \"spin\"", rule),
         }
     }
     section.finish();
@@ -197,24 +195,17 @@ fn housekeeping(
         section.wrong("housekeeping", node, "must be a list of CPU numbers");
         return Vec::new();
     };
-    if let Some(usable) = usable {
-        if cpus.iter().any(|cpu| !usable.contains(cpu)) {
-            let rule = format!("not all among the usable CPUs {usable:?}");
-            section.wrong("housekeeping", node, rule);
-        }
+    if let Some(usable) = usable
+        && cpus.iter().any(|cpu| !usable.contains(cpu))
+    {
+        let rule = format!("not all among the usable CPUs {usable:?}");
+        section.wrong("housekeeping", node, rule);
     }
     cpus
 }
 
 fn cpu_number(value: &Value) -> Option<u16> {
-    match value {
-        Value::Integer(number) => u16::try_from(*number).ok(),
-        Value::Text(_)
-        | Value::Decimal(_)
-        | Value::Boolean(_)
-        | Value::List(_)
-        | Value::Table(_) => None,
-    }
+    value.as_integer().and_then(|number| u16::try_from(number).ok())
 }
 
 fn cpu(section: &Section<'_>, key: &str, node: &Node, usable: Option<&[u16]>) -> Option<u16> {
@@ -258,7 +249,7 @@ fn journal(mut section: Section<'_>, engine: &str) -> Journal {
         flush_bytes: section.integer("flush_bytes", MIB, 4_096..=1 << 40),
         ready_min: usize::try_from(section.integer("ready_min", 2, 1..=64)).unwrap_or(2),
         prefault_ahead: section.integer("prefault_ahead_mib", 16, 0..=1 << 20) * MIB,
-        frame_max: narrow(section.integer("frame_max", 65_536, 4_096..=65_536)),
+        frame_max: narrow(section.integer("frame_max", 65_536, 57_344..=65_536)),
         not_ready_spin_us: narrow(section.integer("not_ready_spin_us", 50, 0..=1_000_000)),
         not_ready: section.choice(
             "not_ready_policy",
@@ -400,17 +391,20 @@ fn pace(section: &mut Section<'_>) -> Pace {
     let Some(node) = section.find("pace") else {
         return Pace::Max;
     };
-    match &node.value {
-        Value::Text(text) if text.eq_ignore_ascii_case("max") => Pace::Max,
-        Value::Text(text) if text.eq_ignore_ascii_case("recorded") => Pace::Recorded,
-        value => match decimal(value, 6).map(u64::try_from) {
-            Ok(Ok(ppm @ 1..)) => Pace::FactorPpm(ppm),
-            _ => {
-                let rule = "must be \"max\", \"recorded\" or a positive factor such as 10.0";
-                section.wrong("pace", node, rule);
-                Pace::Max
-            }
-        },
+    let word = node.value.as_text().unwrap_or("");
+    if word.eq_ignore_ascii_case("max") {
+        return Pace::Max;
+    }
+    if word.eq_ignore_ascii_case("recorded") {
+        return Pace::Recorded;
+    }
+    match decimal(&node.value, 6).map(u64::try_from) {
+        Ok(Ok(ppm @ 1..)) => Pace::FactorPpm(ppm),
+        _ => {
+            let rule = "must be \"max\", \"recorded\" or a positive factor such as 10.0";
+            section.wrong("pace", node, rule);
+            Pace::Max
+        }
     }
 }
 
@@ -456,11 +450,7 @@ fn instrument(name: String, mut section: Section<'_>, venues: &[Venue]) -> Instr
 fn step(section: &mut Section<'_>, key: &'static str) -> Option<String> {
     let rule = "must be a positive decimal with at most 12 decimals";
     section.decimal(key, SCALE_MAX, 1..=i64::MAX, rule)?;
-    match &section.find(key)?.value {
-        Value::Text(text) | Value::Decimal(text) => Some(text.clone()),
-        Value::Integer(number) => Some(number.to_string()),
-        Value::Boolean(_) | Value::List(_) | Value::Table(_) => None,
-    }
+    section.find(key)?.value.as_number_text()
 }
 
 fn strategies(section: Section<'_>) -> Vec<Strategy> {

@@ -62,7 +62,9 @@ impl<'a> Section<'a> {
 
     /// The value of a key, if it was written.
     pub(super) fn find(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.seen.push(key);
+        if !self.seen.contains(&key) {
+            self.seen.push(key);
+        }
         self.log.keys.borrow_mut().insert(join(&self.pattern, key));
         self.table?.get(key)
     }
@@ -70,13 +72,7 @@ impl<'a> Section<'a> {
     /// A section inside.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'a> {
         let found = self.find(key);
-        let table = found.and_then(|node| match &node.value {
-            Value::Table(table) => Some(table),
-            _ => {
-                self.wrong(key, node, "must be a section with keys of its own");
-                None
-            }
-        });
+        let table = found.and_then(|node| self.table_of(key, node));
         Section {
             path: join(&self.path, key),
             pattern: join(&self.pattern, key),
@@ -91,13 +87,7 @@ impl<'a> Section<'a> {
     pub(super) fn named(mut self, placeholder: &str) -> Vec<(String, Section<'a>)> {
         let mut sections = Vec::new();
         for (name, node) in self.entries() {
-            let table = match &node.value {
-                Value::Table(table) => Some(table),
-                _ => {
-                    self.wrong(&name, node, "must be a section with keys of its own");
-                    None
-                }
-            };
+            let table = self.table_of(&name, node);
             let section = Section {
                 path: join(&self.path, &name),
                 pattern: join(&self.pattern, placeholder),
@@ -108,6 +98,14 @@ impl<'a> Section<'a> {
             sections.push((name, section));
         }
         sections
+    }
+
+    fn table_of(&self, key: &str, node: &'a Node) -> Option<&'a Table> {
+        let table = node.value.as_table();
+        if table.is_none() {
+            self.wrong(key, node, "must be a section with keys of its own");
+        }
+        table
     }
 
     /// Every key that was written, read as free names.
@@ -150,6 +148,13 @@ impl<'a> Section<'a> {
         });
     }
 
+    /// Notes that a value breaks a rule, if it was written; a default breaks none.
+    pub(super) fn wrong_if_written(&mut self, key: &'static str, rule: &str) {
+        if let Some(node) = self.find(key) {
+            self.wrong(key, node, rule);
+        }
+    }
+
     /// Notes that a key is missing, or that what is missing breaks a rule.
     pub(super) fn missing(&self, key: &str, rule: impl Into<String>) {
         self.log.push(Problem::new(self.key(key), rule));
@@ -158,29 +163,23 @@ impl<'a> Section<'a> {
     /// Text, if it was written.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
         let node = self.find(key)?;
-        match &node.value {
-            Value::Text(text) => Some(text.clone()),
-            _ => {
-                self.wrong(key, node, "must be text in quotes");
-                None
-            }
+        let text = node.value.as_text();
+        if text.is_none() {
+            self.wrong(key, node, "must be text in quotes");
         }
+        text.map(str::to_owned)
     }
 
     /// A list of texts, if it was written.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
         let node = self.find(key)?;
-        let texts = match &node.value {
-            Value::List(values) => values
-                .iter()
-                .map(|value| match value {
-                    Value::Text(text) => Some(text.clone()),
-                    _ => None,
-                })
-                .collect(),
+        let texts = match (&node.value, node.value.as_text()) {
             // A variable is a list of one more easily than `["…"]`.
-            Value::Text(text) => Some(vec![text.clone()]),
-            _ => None,
+            (_, Some(text)) => Some(vec![text.to_owned()]),
+            (value, None) => value.as_list().and_then(|values| {
+                let texts = values.iter().map(|value| value.as_text().map(str::to_owned));
+                texts.collect()
+            }),
         };
         if texts.is_none() {
             self.wrong(key, node, "must be a list of texts in quotes");
@@ -193,13 +192,10 @@ impl<'a> Section<'a> {
         let Some(node) = self.find(key) else {
             return default;
         };
-        match node.value {
-            Value::Boolean(value) => value,
-            _ => {
-                self.wrong(key, node, "must be true or false");
-                default
-            }
-        }
+        node.value.as_boolean().unwrap_or_else(|| {
+            self.wrong(key, node, "must be true or false");
+            default
+        })
     }
 
     /// A whole number within a range.
@@ -219,10 +215,7 @@ impl<'a> Section<'a> {
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
         let node = self.find(key)?;
-        let number = match node.value {
-            Value::Integer(number) => u64::try_from(number).ok(),
-            _ => None,
-        };
+        let number = node.value.as_integer().and_then(|number| u64::try_from(number).ok());
         let number = number.filter(|number| range.contains(number));
         if number.is_none() {
             let (least, most) = (range.start(), range.end());
@@ -264,10 +257,8 @@ impl<'a> Section<'a> {
         let Some(node) = self.find(key) else {
             return default;
         };
-        let chosen = match &node.value {
-            Value::Text(text) => choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)),
-            _ => None,
-        };
+        let word = node.value.as_text().unwrap_or("");
+        let chosen = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(word));
         match chosen {
             Some(&(_, choice)) => choice,
             None => {
@@ -320,11 +311,7 @@ impl<'a> Section<'a> {
 
 /// A value as units of `10^-scale`, or why it is not.
 pub(super) fn decimal(value: &Value, scale: u8) -> Result<i64, String> {
-    let text = match value {
-        Value::Text(text) | Value::Decimal(text) => text.clone(),
-        Value::Integer(number) => number.to_string(),
-        Value::Boolean(_) | Value::List(_) | Value::Table(_) => return Err("no number".to_owned()),
-    };
+    let text = value.as_number_text().ok_or("no number")?;
     parse_decimal(text.as_bytes(), scale).map_err(|error| error.to_string())
 }
 

@@ -41,6 +41,46 @@ pub enum Value {
 }
 
 impl Value {
+    /// The text of a text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// The number of a whole number.
+    #[must_use]
+    pub fn as_integer(&self) -> Option<i64> {
+        if let Self::Integer(number) = self { Some(*number) } else { None }
+    }
+
+    /// The value of `true` and `false`.
+    #[must_use]
+    pub fn as_boolean(&self) -> Option<bool> {
+        if let Self::Boolean(value) = self { Some(*value) } else { None }
+    }
+
+    /// The values of a list.
+    #[must_use]
+    pub fn as_list(&self) -> Option<&[Value]> {
+        if let Self::List(values) = self { Some(values) } else { None }
+    }
+
+    /// The keys and values of a table.
+    #[must_use]
+    pub fn as_table(&self) -> Option<&BTreeMap<String, Node>> {
+        if let Self::Table(table) = self { Some(table) } else { None }
+    }
+
+    /// A number of any spelling as plain text: whole, with a point, or in quotes.
+    #[must_use]
+    pub fn as_number_text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) | Self::Decimal(text) => Some(text.clone()),
+            Self::Integer(number) => Some(number.to_string()),
+            Self::Boolean(_) | Self::List(_) | Self::Table(_) => None,
+        }
+    }
+
     /// The value as TOML, on one line.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -123,9 +163,10 @@ pub(super) fn parse_key(text: &str) -> Option<Vec<String>> {
             return None;
         }
         path.push(key);
-        match node.value {
-            Value::Table(inner) => table = inner,
-            _ => return Some(path),
+        if let Value::Table(inner) = node.value {
+            table = inner;
+        } else {
+            return Some(path);
         }
     }
 }
@@ -166,10 +207,7 @@ pub(super) fn in_spelling_of(tree: &Table, path: &[&str]) -> Vec<String> {
         .map(|word| {
             let found = level
                 .and_then(|table| table.iter().find(|(key, _)| key.eq_ignore_ascii_case(word)));
-            level = match found {
-                Some((_, Node { value: Value::Table(table), .. })) => Some(table),
-                _ => None,
-            };
+            level = found.and_then(|(_, node)| node.value.as_table());
             found.map_or_else(|| word.to_ascii_lowercase(), |(key, _)| key.clone())
         })
         .collect()
