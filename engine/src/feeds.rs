@@ -92,7 +92,7 @@ enum Source {
     },
     Simulated {
         exchange: Simulated,
-        session: BinanceMarket,
+        session: Box<BinanceMarket>,
         timer_ns: u64,
         hold_ns: u64,
     },
@@ -189,7 +189,9 @@ fn binance_session(
 ) -> Result<BinanceMarket, FeedError> {
     let ids: Vec<InstrumentId> =
         table.iter().filter(|(_, it)| it.venue == venue).map(|(id, _)| id).collect();
-    BinanceMarket::new(table, venue, &ids, binance::Options::default()).map_err(|error| {
+    // Risk keeps the books, notices a broken one and says so; see `Broken`.
+    let options = binance::Options { book_depth: 0, ..binance::Options::default() };
+    BinanceMarket::new(table, venue, &ids, options).map_err(|error| {
         refuse(config, &format!("venues.{}.instruments", written.name), &error.to_string())
     })
 }
@@ -200,7 +202,7 @@ fn prepare_simulated(config: &Config) -> Result<Feeds, FeedError> {
         .instrument_table(&|venue, symbol| exchange.describe(venue, symbol))
         .map_err(AssembleError)?;
     let venue = config.venues.first().expect("a configuration has at least one venue");
-    let session = binance_session(config, venue, VenueId(0), &table)?;
+    let session = Box::new(binance_session(config, venue, VenueId(0), &table)?);
     Ok(Feeds {
         table,
         seats: vec![venue.name.clone()],

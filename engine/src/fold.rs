@@ -85,7 +85,11 @@ fn after_decision(before: Option<RiskState>, said: RiskState) -> RiskState {
     match said {
         // The end of a run is not a halt, and a halted engine that stops stays halted.
         RiskState::Stopped => before.unwrap_or(RiskState::Running),
-        other => other,
+        RiskState::Running
+        | RiskState::Cooldown
+        | RiskState::Halted
+        | RiskState::Reducing
+        | RiskState::Killed => said,
     }
 }
 

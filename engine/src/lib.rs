@@ -32,9 +32,25 @@ pub mod simulated;
 pub mod start;
 pub mod watch;
 
+pub mod latency;
 pub mod replay;
+pub mod summary;
+
+pub mod commands;
 
 pub mod build;
 pub mod clock;
 pub mod meter;
 pub mod pin;
+
+use std::process::ExitCode;
+
+use kairos_logic::strategy::Registry;
+
+/// The whole of a binary: parses the command line, runs the verb, gives the exit status.
+///
+/// Its verbs know the strategies in `registry`: the shipped ones and whatever was registered.
+#[must_use]
+pub fn main_with(registry: &Registry) -> ExitCode {
+    commands::main_with_args(registry, std::env::args_os())
+}

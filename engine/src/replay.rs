@@ -55,6 +55,8 @@ pub enum ReplayError {
         run: u64,
         /// What is wrong.
         source: AssembleError,
+        /// Whether another configuration was laid on top, which is then what is wrong.
+        overlay: bool,
     },
 }
 
@@ -292,7 +294,7 @@ impl Cold {
         let text = self.config.as_ref().ok_or_else(|| missing("configuration"))?;
         let table = self.table.clone().ok_or_else(|| missing("instrument table"))?;
         let mind = assemble::mind_of_journal(text, overlay, &table, registry, run)
-            .map_err(|source| ReplayError::Assemble { run, source })?;
+            .map_err(|source| ReplayError::Assemble { run, source, overlay: overlay.is_some() })?;
         let here = BuildId::of_this_binary();
         let warning = self.build.as_ref().filter(|it| **it != here.text()).map(|it| {
             format!("run {run} was written by build {it}; this is build {}", here.text())

@@ -77,8 +77,8 @@ impl Simulated {
 
 fn list(server: &Server) -> Result<Vec<u8>, NetError> {
     let mut rest = Rest::start(&server.rest_url(), RestOptions::default())?;
-    rest.request(0, LIST_PATH.into());
-    match rest.wait(LIST_WITHIN) {
+    let asked = rest.request(0, LIST_PATH.into());
+    match rest.wait(LIST_WITHIN).filter(|_| asked) {
         Some(reply) => reply.body,
         None => Ok(Vec::new()), // no list in time reads as no list
     }

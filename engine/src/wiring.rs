@@ -275,7 +275,10 @@ enum Place {
 
 /// Seats by CPU.
 #[derive(Default)]
-struct Threads(BTreeMap<u16, Vec<(Place, String, Box<dyn Seat>)>>);
+struct Threads(BTreeMap<u16, Vec<Placed>>);
+
+/// A seat with its place in the pipeline and its name.
+type Placed = (Place, String, Box<dyn Seat>);
 
 impl Threads {
     fn seat(&mut self, cpu: u16, place: Place, name: String, seat: Box<dyn Seat>) {

@@ -29,8 +29,8 @@ pub(super) struct Feed {
     pub(super) listed: Listed,
     /// Its symbol in lower case, as it begins the names of its streams.
     pub(super) stream: Box<[u8]>,
-    /// Its book, of the size that those have who read the events.
-    pub(super) book: Book,
+    /// Its book, where the session is to notice by itself that it breaks.
+    pub(super) book: Option<Book>,
     /// Which update of its book comes next.
     pub(super) sync: Sync,
     snapshot_path: Arc<str>,
@@ -49,7 +49,7 @@ impl Feed {
         Self {
             listed,
             stream: symbol.to_ascii_lowercase().into_bytes().into_boxed_slice(),
-            book: Book::new(book_depth),
+            book: (book_depth > 0).then(|| Book::new(book_depth)),
             sync: Sync::new(),
             snapshot_path: path.into(),
             asked_last: None,
@@ -99,7 +99,9 @@ impl Feed {
         level: Level,
         flags: Flags,
     ) -> Result<(), GapReason> {
-        self.book.apply(side, level.price, level.qty, flags)?;
+        if let Some(book) = &mut self.book {
+            book.apply(side, level.price, level.qty, flags)?;
+        }
         if flags.has(Flags::LAST) {
             self.failures = 0; // a snapshot is of use once an update follows on it
         }

@@ -25,8 +25,7 @@ pub fn seeded_capture(dir: &Path, seed: u64, seconds: u64) -> PathBuf {
     let mut text = String::new();
     let mut requests = Vec::new();
     let mut snapshots_due = true;
-    loop {
-        let Some(frame) = exchange.next() else { break };
+    while let Some(frame) = exchange.next() {
         if frame.due_ns > seconds * 1_000_000_000 {
             break;
         }

@@ -289,9 +289,8 @@ fn hear(frame: &Frame<'_>, speaker: &mut Speaker, sink: &mut Sink) {
     let mut publish = |event: Event| sink.put(event);
     match frame.kind {
         FrameKind::Text => session.on_frame(arrival, frame.bytes, outbox, &mut publish),
-        FrameKind::Rest { symbol, .. } => {
-            let instrument = symbol.and_then(|it| session.instrument(it));
-            session.on_snapshot(arrival, instrument, frame.bytes, outbox, &mut publish);
+        FrameKind::Rest { target, .. } => {
+            session.on_rest(arrival, target, frame.bytes, outbox, &mut publish);
         }
     }
     // Nobody answers a request here: the replies stand in the capture.

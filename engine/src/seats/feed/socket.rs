@@ -33,7 +33,7 @@ pub struct SocketParts {
     /// The exchange at the other end; lives as long as its feed.
     pub exchange: Simulated,
     /// The venue's words.
-    pub session: BinanceMarket,
+    pub session: Box<BinanceMarket>,
     /// Nanoseconds between timer ticks; 0 is none.
     pub timer_ns: u64,
     /// How long market data may wait for room in IN before it is dropped as a whole.
@@ -47,7 +47,7 @@ pub struct SocketParts {
 /// The feed seat on a socket.
 pub struct SocketFeed {
     sink: Sink,
-    session: BinanceMarket,
+    session: Box<BinanceMarket>,
     outbox: Outbox,
     exchange: Simulated,
     connection: Option<Connection>,

@@ -1,0 +1,84 @@
+//! `kairos-engine check`: what a configuration means on this host.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use kairos_logic::strategy::Registry;
+use serde::Serialize;
+
+use super::ConfigArgs;
+use crate::feeds;
+
+/// Check a configuration without starting anything.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Thread {
+    name: String,
+    cpu: u16,
+    seats: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    engine: String,
+    threads: Vec<Thread>,
+    wait: &'static str,
+    housekeeping: Vec<u16>,
+    gate: &'static str,
+    journal: String,
+    instruments: Vec<String>,
+    strategies: Vec<String>,
+}
+
+/// Prints threads, CPUs and what else was resolved.
+#[expect(clippy::print_stdout, reason = "this is the command's answer")]
+pub fn run(args: &CheckArgs, registry: &Registry) -> ExitCode {
+    let config = match args.config.load() {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    let table = match feeds::check(&config, registry) {
+        Ok(table) => table,
+        Err(error) => return super::print_problems(&error.0),
+    };
+    let threads = config.cores.threads();
+    let checked = Checked {
+        engine: config.engine.name.clone(),
+        threads: threads
+            .iter()
+            .map(|it| Thread {
+                name: it.name.clone(),
+                cpu: it.cpu,
+                seats: it.seats.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+        wait: config.cores.wait.text(),
+        housekeeping: config.cores.housekeeping.clone(),
+        gate: config.journal.gate.text(),
+        journal: config.journal.dir.display().to_string(),
+        instruments: table.instruments.iter().map(|it| it.symbol.clone()).collect(),
+        strategies: config.strategies.iter().map(|it| format!("{} ({})", it.id, it.kind)).collect(),
+    };
+    if args.json {
+        println!("{}", serde_json::json!(checked));
+        return ExitCode::SUCCESS;
+    }
+    println!("engine {}: gate {}, wait {}", checked.engine, checked.gate, checked.wait);
+    for thread in &checked.threads {
+        println!("  CPU {:>3}  {:<16} {}", thread.cpu, thread.name, thread.seats.join(", "));
+    }
+    println!("  housekeeping {:?}", checked.housekeeping);
+    println!("  journal {}", checked.journal);
+    println!("  instruments {}", checked.instruments.join(", "));
+    println!("  strategies {}", checked.strategies.join(", "));
+    ExitCode::SUCCESS
+}

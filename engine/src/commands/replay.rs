@@ -1,0 +1,144 @@
+//! `replay`, for the engine's binary, the operator's tool and every binary with own strategies.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kairos_journal::{Class, Journal};
+use kairos_logic::strategy::Registry;
+
+use crate::replay::{self, Range, ReplayError, Report, WhatIf};
+
+/// Repeat a journal's decisions from its inputs.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The journal's directory.
+    pub dir: PathBuf,
+    /// Compare every decision with the journaled one; exit 2 on the first difference.
+    #[arg(long)]
+    pub verify: bool,
+    /// Decide under another configuration: this TOML file on top of the journaled one. Prints what
+    /// would have been decided differently; the exit status is 0.
+    #[arg(long, value_name = "F", conflicts_with = "verify")]
+    pub what_if: Option<PathBuf>,
+    /// First sequence to compare; replay starts at the run that holds it.
+    #[arg(long, value_name = "N")]
+    pub from_seq: Option<u64>,
+    /// Last sequence to read.
+    #[arg(long, value_name = "N")]
+    pub to_seq: Option<u64>,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Replays and prints what was found.
+pub fn run(args: &ReplayArgs, registry: &Registry) -> ExitCode {
+    let range = Range { from: args.from_seq, to: args.to_seq };
+    let bar = progress_bar(args);
+    let mut progress = |seq: u64| bar.set_position(seq);
+    if let Some(file) = &args.what_if {
+        let overlay = match std::fs::read_to_string(file) {
+            Ok(overlay) => overlay,
+            Err(error) => {
+                eprintln!("kairos: {}: cannot read: {error}", file.display());
+                return ExitCode::from(78);
+            }
+        };
+        let answer = replay::what_if(&args.dir, registry, range, &overlay, &mut progress);
+        bar.finish_and_clear();
+        return match answer {
+            Ok(report) => show_what_if(&report, args.json),
+            Err(error) => fail(&error),
+        };
+    }
+    let report = replay::verify(&args.dir, registry, range, &mut progress);
+    bar.finish_and_clear();
+    match report {
+        Ok(report) => show(&report, args),
+        Err(error) => fail(&error),
+    }
+}
+
+/// A bar on stderr, drawn only on a terminal.
+fn progress_bar(args: &ReplayArgs) -> ProgressBar {
+    let last = Journal::open(&args.dir)
+        .and_then(|journal| journal.runs())
+        .ok()
+        .and_then(|runs| runs.last().and_then(|run| run.last_seq));
+    let (Some(last), true) = (args.to_seq.or(last), std::io::stderr().is_terminal()) else {
+        return ProgressBar::hidden();
+    };
+    let bar = ProgressBar::new(last);
+    let style = ProgressStyle::with_template("replaying {wide_bar} {pos}/{len} {per_sec}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn fail(error: &ReplayError) -> ExitCode {
+    for line in error.to_string().lines() {
+        eprintln!("kairos: {line}");
+    }
+    ExitCode::from(match error {
+        ReplayError::Journal(error) => match error.class() {
+            Class::Damaged => 2,
+            Class::Unavailable => 1,
+            Class::Configuration => 78,
+        },
+        ReplayError::Frame { .. } | ReplayError::Incomplete { .. } => 2,
+        ReplayError::Assemble { overlay: true, .. } => 78,
+        ReplayError::Assemble { overlay: false, .. } => 1,
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "this is the command's answer")]
+fn show(report: &Report, args: &ReplayArgs) -> ExitCode {
+    for warning in &report.warnings {
+        eprintln!("kairos: warning: {warning}");
+    }
+    if args.json {
+        println!("{}", serde_json::json!(report));
+    } else {
+        println!(
+            "{} runs, {} events, {} decisions, {} unjournaled",
+            report.runs, report.events, report.decisions, report.unjournaled
+        );
+        match &report.first_difference {
+            None if args.verify => println!("equal: every decision is the journaled one"),
+            None => {}
+            Some(difference) => {
+                let line = |value: &Option<serde_json::Value>| {
+                    value.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
+                };
+                println!("first difference, cause {}:", difference.cause);
+                println!("  cause      {}", line(&difference.cause_event));
+                println!("  journaled  {}", line(&difference.journaled));
+                println!("  recomputed {}", line(&difference.recomputed));
+            }
+        }
+    }
+    if report.equal || !args.verify { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+#[expect(clippy::print_stdout, reason = "this is the command's answer")]
+fn show_what_if(report: &WhatIf, json: bool) -> ExitCode {
+    if json {
+        println!("{}", serde_json::json!(report));
+        return ExitCode::SUCCESS;
+    }
+    for changed in &report.changed {
+        println!("cause {}: {}", changed.cause, changed.text);
+    }
+    let unlisted = report.differences - report.changed.len() as u64;
+    if unlisted > 0 {
+        println!("… and {unlisted} more differences");
+    }
+    println!(
+        "{} decisions journaled, {} under the other configuration, {} differ; \
+         {} reports withheld, {} orders without an answer",
+        report.journaled, report.decisions, report.differences, report.withheld, report.unanswered
+    );
+    ExitCode::SUCCESS
+}
