@@ -36,7 +36,7 @@ impl Position {
         let cost = if after == 0 {
             0
         } else if before == 0 || before.signum() == signed.signum() {
-            self.cost + price * i128::from(fill.qty.0)
+            self.cost.saturating_add(price * i128::from(fill.qty.0))
         } else if before.signum() == after.signum() {
             // What leaves takes its share of the cost with it; the average price stays. The cost
             // is a sum of products of two i64: its share is formed from the quotient so that

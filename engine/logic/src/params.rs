@@ -317,7 +317,7 @@ impl Reader<'_> {
 }
 
 /// Units of time and their nanoseconds, as configuration writes them.
-const UNITS: [(&str, u64); 16] = [
+const UNITS: [(&str, u64); 14] = [
     ("ns", 1),
     ("us", 1_000),
     ("ms", 1_000_000),
@@ -332,8 +332,6 @@ const UNITS: [(&str, u64); 16] = [
     ("week", 604_800_000_000_000),
     ("mo", 2_592_000_000_000_000),
     ("month", 2_592_000_000_000_000),
-    ("sec", 1_000_000_000),
-    ("hours", 3_600_000_000_000),
 ];
 
 /// Reads `<number><unit>` as nanoseconds; a bare number counts `bare_ns` each. `None` where it is

@@ -264,7 +264,7 @@ impl Targets {
                 i128::from(settings.half_spread_ppm) + level * i128::from(settings.level_step_ppm);
             // Quotes rest: at a tight spread they stay behind the other side of the touch.
             let below = tick_below(instrument, reference * (ONE - away) / ONE);
-            *low = below.min(Price(touch.ask.0 - instrument.tick.0));
+            *low = below.min(Price(touch.ask.0.saturating_sub(instrument.tick.0)));
             let above = tick_above(instrument, reference * (ONE + away) / ONE);
             *high = above.max(Price(touch.bid.0.saturating_add(instrument.tick.0)));
         }
