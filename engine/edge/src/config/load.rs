@@ -71,9 +71,9 @@ impl Sources {
             let found = self.variables.iter().find(|(name, _)| name == wanted)?;
             Some((*wanted, found.1.as_str()))
         });
-        let environment = match named {
-            None => ENVIRONMENTS[0],
-            Some((_, value)) if ENVIRONMENTS.contains(&value) => value,
+        let (environment, required) = match named {
+            None => (ENVIRONMENTS[0], false),
+            Some((_, value)) if ENVIRONMENTS.contains(&value) => (value, true),
             Some((name, value)) => {
                 problems.push(Problem {
                     key: name.to_owned(),
@@ -81,13 +81,13 @@ impl Sources {
                     rule: format!("must be {}", ENVIRONMENTS.join(" or ")),
                     origin: Some(Origin::Variable(name.to_owned())),
                 });
-                ENVIRONMENTS[0]
+                (ENVIRONMENTS[0], false)
             }
         };
         let folder = self.base.join("config");
         vec![
             (folder.join("default.toml"), true),
-            (folder.join(format!("{environment}.toml")), named.is_some()),
+            (folder.join(format!("{environment}.toml")), required),
             (folder.join("local.toml"), false),
         ]
     }

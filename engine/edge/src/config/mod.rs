@@ -153,3 +153,6 @@ fn list<'a>(table: &'a BTreeMap<String, Node>, path: &str, found: &mut Vec<(Stri
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ fn cores(mut section: Section<'_>, venues: &[Venue], usable: Option<&[u16]>) -> 
         );
         match section.find("wait") {
             Some(node) => section.wrong("wait", node, rule),
-            None => section.missing("wait = \"spin\"", rule),
+            None => section.default_is_wrong("wait", "\"spin\"", rule),
         }
     }
     section.finish();
@@ -208,18 +208,18 @@ fn cpu_number(value: &Value) -> Option<u16> {
     value.as_integer().and_then(|number| u16::try_from(number).ok())
 }
 
+/// The CPU as written. One that is not usable is a problem and still counts as a CPU of its own,
+/// so that threads are counted as the operator drew them.
 fn cpu(section: &Section<'_>, key: &str, node: &Node, usable: Option<&[u16]>) -> Option<u16> {
-    let Some(cpu) = cpu_number(&node.value) else {
-        section.wrong(key, node, "must be the number of a CPU");
-        return None;
-    };
-    match usable {
-        Some(usable) if !usable.contains(&cpu) => {
+    let cpu = cpu_number(&node.value);
+    match (cpu, usable) {
+        (None, _) => section.wrong(key, node, "must be the number of a CPU"),
+        (Some(cpu), Some(usable)) if !usable.contains(&cpu) => {
             section.wrong(key, node, format!("not among the usable CPUs {usable:?}"));
-            None
         }
-        _ => Some(cpu),
+        (Some(_), _) => {}
     }
+    cpu
 }
 
 fn journal(mut section: Section<'_>, engine: &str) -> Journal {
@@ -306,19 +306,16 @@ fn recover(mut section: Section<'_>) -> (RecoverMode, bool) {
 fn venues(section: Section<'_>) -> Vec<Venue> {
     let mut venues = Vec::new();
     for (name, mut section) in section.named("<v>") {
-        let problems_matter = section.boolean("enabled", true);
-        if !problems_matter {
-            // Kept for another day: its keys are known, its values are not judged.
-            section.entries();
-            continue;
+        // One that is off is kept for another day and not judged.
+        if section.boolean("enabled", true) {
+            venues.push(venue(name, section));
         }
-        venues.push(venue(name, section));
     }
     venues
 }
 
 fn venue(name: String, mut section: Section<'_>) -> Venue {
-    if !VENUES.contains(&name.as_str()) && section.is_present() {
+    if !VENUES.contains(&name.as_str()) {
         let known = VENUES.join(", ");
         section
             .missing("enabled", format!("this build has no protocol for {name}; it has {known}"));

@@ -87,11 +87,11 @@ impl<'a> Section<'a> {
     pub(super) fn named(mut self, placeholder: &str) -> Vec<(String, Section<'a>)> {
         let mut sections = Vec::new();
         for (name, node) in self.entries() {
-            let table = self.table_of(&name, node);
+            let Some(table) = self.table_of(&name, node) else { continue };
             let section = Section {
                 path: join(&self.path, &name),
                 pattern: join(&self.pattern, placeholder),
-                table,
+                table: Some(table),
                 seen: Vec::new(),
                 log: self.log,
             };
@@ -158,6 +158,12 @@ impl<'a> Section<'a> {
     /// Notes that a key is missing, or that what is missing breaks a rule.
     pub(super) fn missing(&self, key: &str, rule: impl Into<String>) {
         self.log.push(Problem::new(self.key(key), rule));
+    }
+
+    /// Notes that the value that holds because nothing was written breaks a rule.
+    pub(super) fn default_is_wrong(&self, key: &str, found: &str, rule: String) {
+        let found = Some(found.to_owned());
+        self.log.push(Problem { found, ..Problem::new(self.key(key), rule) });
     }
 
     /// Text, if it was written.
