@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use kairos_logic::params::{Param, Params};
+use kairos_logic::params::{Param, Params, duration_ns};
 use kairos_logic::risk::{HaltPolicy, Limits};
 use kairos_logic::units::{MONEY_SCALE, Money, SCALE_MAX, StrategyId};
 
@@ -643,6 +643,10 @@ fn bars(mut section: Section<'_>) -> Bars {
         let defaults = ["1m", "5m", "15m", "1h", "4h", "1d"];
         defaults.map(str::to_owned).to_vec()
     });
+    let is_length = |label: &String| duration_ns(label, 1_000_000_000).is_some_and(|ns| ns > 0);
+    if !intervals.iter().all(is_length) {
+        section.wrong_if_written("intervals", "must be lengths such as 1m, 4h, 1d or seconds");
+    }
     let bars = Bars {
         intervals,
         bar_close_grace_ms: section.integer("bar_close_grace_ms", 200, 0..=60_000),

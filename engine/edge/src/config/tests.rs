@@ -144,6 +144,10 @@ fn every_problem_is_one_line_with_key_value_rule_and_place() {
         "[instruments.X]\nprice_scale = 13",
         "instruments.X.price_scale = 13: must be a whole number from 0 to 12 (k.toml:9)",
     );
+    check(
+        "[bars]\nintervals = [\"1m\", \"1q\"]",
+        "bars.intervals = [\"1m\", \"1q\"]: must be lengths such as 1m, 4h, 1d or seconds (k.toml:9)",
+    );
 }
 
 #[test]
