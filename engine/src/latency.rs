@@ -43,7 +43,8 @@ impl Default for SpanSet {
 }
 
 impl SpanSet {
-    fn record(&mut self, span: usize, ns: u64) {
+    /// Adds a value to the span at this place of [`SPANS`].
+    pub fn record(&mut self, span: usize, ns: u64) {
         if let Some(histogram) = self.0.get_mut(span) {
             histogram.saturating_record(ns.clamp(1, LONGEST_NS));
         }

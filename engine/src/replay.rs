@@ -12,7 +12,7 @@ use std::path::Path;
 
 use kairos_edge::frames::{Assembler, Cold as ColdRecord, FrameError, Part, Record};
 use kairos_edge::render;
-use kairos_journal::{FrameView, Journal, RUN_END, RUN_START, RunInfo};
+use kairos_journal::{FrameView, Journal, RUN_END, RunInfo};
 use kairos_logic::decision::Mind;
 use kairos_logic::event::{Event, News, ReportState};
 use kairos_logic::instrument::InstrumentTable;
@@ -199,11 +199,12 @@ fn walk(
         if frames_seen.is_multiple_of(PROGRESS_EVERY) {
             progress(frame.seq);
         }
+        if frame.run != cold.run {
+            finish(run.take(), visitor);
+            cold = Cold::begin(frame.run, &builds);
+        }
         if frame.is_physical() {
-            if frame.kind == RUN_START {
-                finish(run.take(), visitor);
-                cold = Cold::begin(frame.run, &builds);
-            } else if frame.kind == RUN_END
+            if frame.kind == RUN_END
                 && let Some(run) = &mut run
             {
                 run.ended = true;

@@ -1,0 +1,201 @@
+//! `kairos journal latency`: percentiles of every span, from the stamps in the frames.
+
+mod files;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use kairos_edge::frames::Record;
+use kairos_engine::latency::{LatencyTable, Measured, SpanSet, Spans};
+use kairos_logic::event::Event;
+use kairos_logic::params::duration_ns;
+use serde_json::{Map, Value, json};
+
+use crate::outcome;
+use crate::walk::{RunTables, Walk, WalkError};
+
+/// Show how long things took.
+#[derive(Debug, Args)]
+pub(crate) struct LatencyArgs {
+    /// The journal's directory.
+    dir: PathBuf,
+    /// One table for each venue or instrument as well.
+    #[arg(long, value_enum)]
+    by: Option<By>,
+    /// One table for each interval of the events' time as well, such as 1s or 500ms.
+    #[arg(long, value_name = "D", value_parser = interval)]
+    interval: Option<u64>,
+    /// Only this run; all runs by default.
+    #[arg(long, value_name = "N")]
+    run: Option<u64>,
+    /// Write an interval log (version 2, one tag per span) for histogram tools.
+    #[arg(long, value_name = "F")]
+    hlog: Option<PathBuf>,
+    /// Write one percentile distribution file per span into this directory.
+    #[arg(long, value_name = "DIR")]
+    hgrm: Option<PathBuf>,
+    /// Write a picture of the percentile curves.
+    #[arg(long, value_name = "F")]
+    svg: Option<PathBuf>,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// The venue of the input.
+    Venue,
+    /// The instrument of the input.
+    Instrument,
+}
+
+fn interval(text: &str) -> Result<u64, String> {
+    match duration_ns(text, 1_000_000_000) {
+        Some(ns) if ns > 0 => Ok(ns),
+        _ => Err("an interval is a positive number with a unit, such as 1s or 500ms".to_owned()),
+    }
+}
+
+/// Most groups or intervals that are kept apart: 1 MB each.
+const GROUPS_MAX: usize = 4_096;
+
+/// What was measured, in all and apart.
+#[derive(Default)]
+struct Gathered {
+    total: SpanSet,
+    groups: BTreeMap<String, SpanSet>,
+    /// By the start of the interval, in nanoseconds since the Unix epoch.
+    intervals: BTreeMap<u64, SpanSet>,
+    dropped: u64,
+}
+
+impl Gathered {
+    fn add(&mut self, args: &LatencyArgs, tables: &RunTables, it: Measured) {
+        self.total.record(it.span, it.ns);
+        if let Some(by) = args.by {
+            let name = group(by, tables, &it.event);
+            if self.groups.contains_key(&name) || self.groups.len() < GROUPS_MAX {
+                self.groups.entry(name).or_default().record(it.span, it.ns);
+            } else {
+                self.dropped += 1;
+            }
+        }
+        if let Some(length) = args.interval {
+            let start = it.event.at.0 / length * length;
+            if self.intervals.contains_key(&start) || self.intervals.len() < GROUPS_MAX {
+                self.intervals.entry(start).or_default().record(it.span, it.ns);
+            } else {
+                self.dropped += 1;
+            }
+        }
+    }
+}
+
+fn group(by: By, tables: &RunTables, event: &Event) -> String {
+    let none = || "-".to_owned();
+    let Some(instrument) = tables.table.instrument(event.instrument) else { return none() };
+    match by {
+        By::Venue => tables.table.venue_name(instrument.venue).to_owned(),
+        By::Instrument => instrument.symbol.clone(),
+    }
+}
+
+/// Reads the journal and prints the tables.
+#[expect(clippy::print_stdout, reason = "this is the command's answer")]
+pub(crate) fn run(args: &LatencyArgs) -> ExitCode {
+    let gathered = match gather(args) {
+        Ok(gathered) => gathered,
+        Err(error) => return error.fail(),
+    };
+    if let Err((path, error)) = files::write(args, &gathered) {
+        return outcome::fail_io(&path, &error);
+    }
+    if gathered.dropped > 0 {
+        eprintln!(
+            "kairos: {} values fell into more than {GROUPS_MAX} groups and are in the total only",
+            gathered.dropped
+        );
+    }
+    if args.json {
+        println!("{}", document(args, &gathered));
+    } else {
+        print!("{}", text(&gathered));
+    }
+    ExitCode::SUCCESS
+}
+
+fn gather(args: &LatencyArgs) -> Result<Gathered, WalkError> {
+    let mut gathered = Gathered::default();
+    let mut spans: Option<(u64, Spans)> = None;
+    let mut walk = Walk::open(&args.dir, None)?;
+    let bar = outcome::bar("measuring");
+    while walk
+        .next(|tables, _, frame, record| {
+            if args.run.is_some_and(|run| run != frame.run) {
+                return;
+            }
+            let Some(record) = record else { return };
+            if spans.as_ref().is_none_or(|(run, _)| *run != frame.run) {
+                spans = Some((frame.run, Spans::new(tables.clock.tsc_hz)));
+            }
+            let Some((_, spans)) = &mut spans else { return };
+            let mut each = |it: Measured| gathered.add(args, tables, it);
+            match record {
+                Record::Event(event) => spans.event(frame.seq, event, &mut each),
+                Record::Decision { record, strategy_at, risk_at } => {
+                    spans.decision(record, *strategy_at, *risk_at, &mut each);
+                }
+                Record::Part(_) => {}
+            }
+        })?
+        .is_some()
+    {
+        bar.set_position(walk.position().0);
+    }
+    bar.finish_and_clear();
+    Ok(gathered)
+}
+
+fn document(args: &LatencyArgs, gathered: &Gathered) -> Value {
+    let Value::Object(mut document) = json!(gathered.total.table()) else { return Value::Null };
+    if let Some(by) = args.by {
+        let key = match by {
+            By::Venue => "venues",
+            By::Instrument => "instruments",
+        };
+        let groups: Map<String, Value> =
+            gathered.groups.iter().map(|(name, set)| (name.clone(), json!(set.table()))).collect();
+        document.insert(key.to_owned(), Value::Object(groups));
+    }
+    if args.interval.is_some() {
+        let intervals: Vec<Value> = gathered
+            .intervals
+            .iter()
+            .map(|(start, set)| json!({ "start_ns": start, "spans": set.table() }))
+            .collect();
+        document.insert("intervals".to_owned(), Value::Array(intervals));
+    }
+    Value::Object(document)
+}
+
+fn text(gathered: &Gathered) -> String {
+    let mut out = String::new();
+    let mut table = |title: Option<&str>, table: &LatencyTable| {
+        if let Some(title) = title {
+            let _ = writeln!(out, "\n{title}");
+        }
+        let _ = writeln!(out, "{table}");
+    };
+    table(None, &gathered.total.table());
+    for (name, set) in &gathered.groups {
+        table(Some(name), &set.table());
+    }
+    for (start, set) in &gathered.intervals {
+        table(Some(&format!("from {start}")), &set.table());
+    }
+    out
+}

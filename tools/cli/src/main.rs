@@ -1,0 +1,110 @@
+//! `kairos`: the operator's tool. Reads what the engine leaves; needs no living engine.
+
+mod dump;
+mod info;
+mod latency;
+mod outcome;
+mod recover;
+mod verify;
+mod walk;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use kairos_engine::commands::replay;
+use kairos_logic::strategy::Registry;
+
+const EXAMPLES: &str = "Examples:
+  kairos journal info /var/lib/kairos/demo/journal
+  kairos journal verify /var/lib/kairos/demo/journal
+  kairos journal dump DIR --kind trade,quote --limit 20
+  kairos journal dump DIR --kind decision,report --from-seq 100000 --format csv
+  kairos journal latency DIR --by instrument --interval 1s --hlog tick.hlog
+  kairos replay DIR --verify
+  kairos replay DIR --what-if tighter-limits.toml
+
+Exit status: 0 success, 1 failure (no journal, unreadable), 2 the check says no (damaged journal,
+replay differs), 64 usage, 78 configuration missing or wrong.";
+
+/// Look into journals, recover them, replay them.
+#[derive(Debug, Parser)]
+#[command(name = "kairos", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Read, check and recover a journal.
+    #[command(subcommand)]
+    Journal(JournalVerb),
+    /// Repeat a journal's decisions from its inputs and compare.
+    Replay(replay::ReplayArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalVerb {
+    /// Segments, runs, counts by kind, time span, instruments, configuration.
+    Info(info::InfoArgs),
+    /// Check every frame, chain and seal; exit 2 with segment, offset and reason on damage.
+    Verify(verify::VerifyArgs),
+    /// Print one line per frame.
+    Dump(dump::DumpArgs),
+    /// Percentiles of every span, from the stamps in the frames.
+    Latency(latency::LatencyArgs),
+    /// Seal what a killed run left; prints the report.
+    Recover(recover::RecoverArgs),
+    /// Digest over sequence, type, version and payload of every logical frame; equal for equal runs.
+    Fingerprint(FingerprintArgs),
+}
+
+/// Digest of a journal's content.
+#[derive(Debug, Args)]
+struct FingerprintArgs {
+    /// The journal's directory.
+    dir: PathBuf,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+#[expect(clippy::print_stdout, reason = "this is the command's answer")]
+fn fingerprint(args: &FingerprintArgs) -> ExitCode {
+    match kairos_journal::fingerprint(&args.dir) {
+        Ok((digest, frames)) => {
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            if args.json {
+                println!("{}", serde_json::json!({ "fingerprint": hex, "frames": frames }));
+            } else {
+                println!("{hex}  {frames} frames");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => outcome::fail(&error),
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let asked = !error.use_stderr();
+            // A closed pipe is no reason to fail: there is nothing else to say.
+            let _printed = error.print();
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(outcome::USAGE) };
+        }
+    };
+    match cli.verb {
+        Verb::Replay(args) => replay::run(&args, &Registry::shipped()),
+        Verb::Journal(verb) => match verb {
+            JournalVerb::Info(args) => info::run(&args),
+            JournalVerb::Verify(args) => verify::run(&args),
+            JournalVerb::Dump(args) => dump::run(&args),
+            JournalVerb::Latency(args) => latency::run(&args),
+            JournalVerb::Recover(args) => recover::run(&args),
+            JournalVerb::Fingerprint(args) => fingerprint(&args),
+        },
+    }
+}
