@@ -1,12 +1,16 @@
 //! The engine as a whole: real frames in, a journal out, and the journal read back.
 #![expect(
+    unreachable_pub,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
-    reason = "a test fails by panicking, says what it skips, and looks for one thing"
+    reason = "a test is one crate with a clock of its own, fails by panicking, and looks for one thing"
 )]
 
+mod crash;
 mod determinism;
 mod harness;
 mod pipeline;
+mod process;
 mod topology;
