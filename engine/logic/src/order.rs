@@ -272,7 +272,8 @@ impl Default for Intents {
 }
 
 impl Intents {
-    const VACANT: Intent = Intent {
+    /// What stands in an unused slot.
+    pub const VACANT: Intent = Intent {
         order: OrderId(0),
         price: Price(0),
         qty: Qty(0),
@@ -291,11 +292,7 @@ impl Intents {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            items: [Self::VACANT; INTENTS_MAX],
-            len: 0,
-            refused: 0,
-        }
+        Self { items: [Self::VACANT; INTENTS_MAX], len: 0, refused: 0 }
     }
 
     /// Adds one; `false` (and counted) where there is no room.
