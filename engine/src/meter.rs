@@ -6,9 +6,10 @@
 //! monotonic counters: a reader may see an old value, never a wrong one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
+use kairos_logic::event::Verb;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -130,6 +131,9 @@ pub struct Meters {
     pub fills: Count,
     /// Set, for good, when the journal could not take a frame.
     pub journal_failed: AtomicBool,
+    /// A command that the control thread wants published, as the number of its verb; 0 is none. The
+    /// first feed takes it and publishes it: the control thread has no door to IN.
+    pub wanted: AtomicU8,
     /// Set by whoever wants the engine to stop in an orderly way.
     pub stop: AtomicBool,
     /// Set when every thread shall leave its loop.
@@ -162,6 +166,7 @@ impl Meters {
             open_orders: Count::default(),
             fills: Count::default(),
             journal_failed: AtomicBool::new(false),
+            wanted: AtomicU8::new(0),
             stop: AtomicBool::new(false),
             over: AtomicBool::new(false),
         })
@@ -179,6 +184,28 @@ impl Meters {
     pub fn in_taken(&self) -> u64 {
         let (risk, journal) = (self.risk.taken_in.get(), self.journal.taken_in.get());
         risk.min(journal).min(self.execution.taken_in.get())
+    }
+
+    /// Asks the first feed to publish a command. A stronger one replaces a weaker one that still
+    /// waits: kill before halt before reduce.
+    pub fn want(&self, verb: Verb) {
+        let rank = |number: u8| match Verb::from_number(i64::from(number)) {
+            Some(Verb::Kill) => 3,
+            Some(Verb::Halt) => 2,
+            Some(_) => 1,
+            None => 0,
+        };
+        let stronger = |waiting: u8| (rank(waiting) < rank(verb as u8)).then_some(verb as u8);
+        let _waiting = self.wanted.fetch_update(Ordering::AcqRel, Ordering::Acquire, stronger);
+    }
+
+    /// The command that waits, for the feed that publishes it. Cheap while there is none.
+    #[must_use]
+    pub fn take_wanted(&self) -> Option<Verb> {
+        if self.wanted.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        Verb::from_number(i64::from(self.wanted.swap(0, Ordering::AcqRel)))
     }
 
     /// Whether everything published was taken by everyone who reads it.

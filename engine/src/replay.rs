@@ -359,7 +359,7 @@ impl Visitor for Check {
         let before = self.decided.len();
         mind.on_event(Seq(seq), event, &mut |outcome| self.decided.extend(outcome.record()));
         if self.equity_first.is_none() {
-            self.equity_first = mind.risk().equity();
+            self.equity_first = mind.risk().mark_to_market();
         }
         if self.decided.len() != before {
             if self.causes.len() == CAUSES_KEPT {
@@ -384,7 +384,7 @@ impl Visitor for Check {
     }
 
     fn run_ends(&mut self, properly: bool, mind: &Mind, table: &InstrumentTable) {
-        self.report.outcome = Outcome::of(self.equity_first.take(), mind.risk().equity());
+        self.report.outcome = Outcome::of(self.equity_first.take(), mind.risk().mark_to_market());
         if properly && let Some(left) = self.decided.front().copied() {
             self.differ(None, Some(&left), table);
         } else {

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use kairos_edge::config::{self as edge_config, Config, Profile, Strategy};
+use kairos_edge::config::{self as edge_config, Config, LagAction, Profile, Strategy};
 use kairos_edge::frames::{self, Cold, EndReason, RunEnd};
 use kairos_edge::stats::StatsError;
 use kairos_journal::{Class, Frame, Journal, Keeper, RunFacts, Status, Verdict, Writer};
+use kairos_logic::event::Verb;
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::strategy::Registry;
 
@@ -108,6 +109,8 @@ pub trait Audience {
     fn meters(&mut self, _meters: &Arc<Meters>) {}
     /// The run is about to start: threads and where they run.
     fn started(&mut self, _run: u64, _threads: &[SeatThread], _warnings: &[String]) {}
+    /// Something an operator should see happened; told once each time it begins.
+    fn alarm(&mut self, _what: &str) {}
     /// Called some hundred times a second with the counters.
     fn progress(&mut self, _meters: &Meters) {}
 }
@@ -116,14 +119,14 @@ pub trait Audience {
 pub struct Nobody;
 impl Audience for Nobody {}
 
-/// Runs the engine until `stop` is set or its captures end, and closes the journal.
+/// Runs the engine until `signals` say stop or its captures end, and closes the journal.
 ///
 /// # Errors
 /// [`RunError`]. After an error that comes while running the journal holds everything up to it.
 pub fn run(
     config: &Config,
     registry: &Registry,
-    stop: Arc<AtomicBool>,
+    signals: &Signals,
     audience: &mut dyn Audience,
 ) -> Result<Finished, RunError> {
     let clock = Clock::new();
@@ -172,12 +175,17 @@ pub fn run(
     let watch = Watch {
         threads: &threads,
         meters: &meters,
-        stop_signal: stop,
+        stop_signal: Arc::clone(&signals.stop),
         stop_within: (!virtual_time).then_some(STOP_WITHIN),
         clock: &clock,
     };
+    let mut lag = LagPolicy::of(config);
     let end = watch.until_over(
         |seen| {
+            if signals.kill.swap(false, Ordering::AcqRel) {
+                meters.want(Verb::Kill);
+            }
+            lag.judge(shared.durable_lag_ns(), &meters, audience);
             page.mirror(&meters, seen, &threads, &shared);
 
             audience.progress(&meters);
@@ -462,15 +470,113 @@ fn rest() {
     thread::sleep(KEEPER_EVERY);
 }
 
-/// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
-///
-/// # Errors
-/// Where the host refuses signal handlers.
-pub fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+/// What the operator may ask for by signals.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// An orderly stop: SIGINT, SIGTERM.
+    pub stop: Arc<AtomicBool>,
+    /// The kill switch: SIGUSR2. Nothing leaves any more; only an operator clears it.
+    pub kill: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Listens to the process's signals. A second SIGINT or SIGTERM ends the process at once.
+    ///
+    /// # Errors
+    /// Where the host refuses signal handlers.
+    pub fn of_process() -> std::io::Result<Self> {
+        let signals = Self::default();
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            let stop = Arc::clone(&signals.stop);
+            signal_hook::flag::register_conditional_shutdown(signal, 1, stop)?;
+            signal_hook::flag::register(signal, Arc::clone(&signals.stop))?;
+        }
+        signal_hook::flag::register(signal_hook::consts::SIGUSR2, Arc::clone(&signals.kill))?;
+        Ok(signals)
     }
-    Ok(stop)
+}
+
+/// What happens when committed frames are not on disk for too long.
+struct LagPolicy {
+    alarm_ns: u64,
+    act_ns: u64,
+    action: LagAction,
+    alarmed: bool,
+    acted: bool,
+}
+
+impl LagPolicy {
+    fn of(config: &Config) -> Self {
+        let journal = &config.journal;
+        Self {
+            alarm_ns: journal.durable_lag_alarm_ms.saturating_mul(1_000_000),
+            act_ns: journal.durable_lag_act_ms.saturating_mul(1_000_000),
+            action: journal.lag_action,
+            alarmed: false,
+            acted: false,
+        }
+    }
+
+    /// Tells and acts once each time the lag passes a mark; arms again when it is below.
+    fn judge(&mut self, lag_ns: u64, meters: &Meters, audience: &mut dyn Audience) {
+        let (alarm, act) = (lag_ns > self.alarm_ns, lag_ns > self.act_ns);
+        if alarm && !self.alarmed {
+            audience.alarm(&format!(
+                "the oldest frame that is not on disk is {} ms old; journal.durable_lag_alarm_ms is {}",
+                lag_ns / 1_000_000,
+                self.alarm_ns / 1_000_000
+            ));
+        }
+        if act && !self.acted {
+            match self.action {
+                LagAction::Alarm => {}
+                LagAction::ReduceOnly => meters.want(Verb::Reduce),
+                LagAction::Halt => meters.want(Verb::Halt),
+            }
+        }
+        (self.alarmed, self.acted) = (alarm, act);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(u32);
+    impl Audience for Heard {
+        fn alarm(&mut self, _what: &str) {
+            self.0 += 1;
+        }
+    }
+
+    #[test]
+    fn lag_alarms_and_acts_once_each_time_it_passes_its_mark() {
+        let meters = Meters::new(&[1]);
+        let mut heard = Heard::default();
+        let action = LagAction::Halt;
+        let mut policy =
+            LagPolicy { alarm_ns: 10, act_ns: 20, action, alarmed: false, acted: false };
+        let mut check = |lag_ns: u64, alarms: u32, wanted: Option<Verb>| {
+            policy.judge(lag_ns, &meters, &mut heard);
+            assert_eq!((heard.0, meters.take_wanted()), (alarms, wanted), "lag {lag_ns}");
+        };
+        check(10, 0, None);
+        check(11, 1, None);
+        check(15, 1, None);
+        check(21, 1, Some(Verb::Halt));
+        check(30, 1, None);
+        check(5, 1, None);
+        check(25, 2, Some(Verb::Halt));
+    }
+
+    #[test]
+    fn a_kill_replaces_a_halt_that_still_waits_and_not_the_other_way_round() {
+        let meters = Meters::new(&[1]);
+        meters.want(Verb::Halt);
+        meters.want(Verb::Kill);
+        meters.want(Verb::Reduce);
+        assert_eq!(meters.take_wanted(), Some(Verb::Kill));
+        assert_eq!(meters.take_wanted(), None);
+    }
 }

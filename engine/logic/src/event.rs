@@ -130,11 +130,7 @@ impl Flags {
         }
     }
     const fn side(self) -> Side {
-        if self.has(Self::SELL) {
-            Side::Sell
-        } else {
-            Side::Buy
-        }
+        if self.has(Self::SELL) { Side::Sell } else { Side::Buy }
     }
 }
 
@@ -301,9 +297,9 @@ words! {
 
 /// One fact from outside, as it travels through IN and into the journal.
 ///
-/// One cache line, so that a producer writing slot `n` leaves slot `n - 1` alone. The first
-/// [`Event::LOGICAL`] bytes are what decisions depend on; the two stamps behind them tell how long
-/// things took and are no input to anything. Read it through [`Event::news`].
+/// One cache line, so that a producer writing slot `n` leaves slot `n - 1` alone. Everything before
+/// the two stamps is what decisions depend on; the stamps tell how long things took and are no
+/// input to anything. Read it through [`Event::news`].
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -449,8 +445,9 @@ pub enum News {
     reason = "ids and digests are bit patterns that travel in signed words"
 )]
 impl Event {
-    /// Bytes that decisions depend on and that fingerprints cover; the stamps come after them.
-    pub const LOGICAL: usize = 52;
+    /// Bytes of a frame's payload: what decisions depend on, and four zero bytes where `in_after`
+    /// stands in memory, so that the payload is whole words.
+    pub const LOGICAL: usize = 56;
 
     const fn new(at: Nanos, venue_at: Nanos, instrument: InstrumentId, kind: Kind) -> Self {
         Self {
@@ -574,9 +571,7 @@ impl Event {
         let mut event = Self::new(at, venue_at, instrument, Kind::Report);
         event.body = [order.0 as i64, price.0, qty.0, fee.0];
         let role = if maker { Flags::MAKER } else { Flags::NONE };
-        event.flags = Flags::of_side(side)
-            .with(role)
-            .with(Flags((ReportState::Filled as u8) << 4));
+        event.flags = Flags::of_side(side).with(role).with(Flags((ReportState::Filled as u8) << 4));
         event
     }
 
@@ -634,12 +629,9 @@ impl Event {
                 id: c as u64,
                 aggressor: self.flags.side(),
             },
-            Kind::Quote => News::Quote {
-                bid: Price(a),
-                bid_qty: Qty(b),
-                ask: Price(c),
-                ask_qty: Qty(d),
-            },
+            Kind::Quote => {
+                News::Quote { bid: Price(a), bid_qty: Qty(b), ask: Price(c), ask_qty: Qty(d) }
+            }
             Kind::Book => News::Book {
                 side: self.flags.side(),
                 price: Price(a),
@@ -648,19 +640,11 @@ impl Event {
                 flags: self.flags,
             },
             Kind::Gap => match GapReason::from_number(a) {
-                Some(reason) => News::Gap {
-                    reason,
-                    expected: b as u64,
-                    found: c as u64,
-                },
+                Some(reason) => News::Gap { reason, expected: b as u64, found: c as u64 },
                 None => News::Nothing,
             },
             Kind::Status => match (u8::try_from(a), StatusCode::from_number(b)) {
-                (Ok(venue), Some(code)) => News::Status {
-                    venue: VenueId(venue),
-                    code,
-                    detail: c,
-                },
+                (Ok(venue), Some(code)) => News::Status { venue: VenueId(venue), code, detail: c },
                 _ => News::Nothing,
             },
             Kind::Timer => News::Timer,
@@ -695,30 +679,26 @@ impl Event {
                 fee: Money(d),
                 maker: self.flags.has(Flags::MAKER),
             },
-            (Some(state), Some(code)) => News::Report {
-                order,
-                side,
-                state,
-                remaining: Qty(c),
-                code,
-            },
+            (Some(state), Some(code)) => {
+                News::Report { order, side, state, remaining: Qty(c), code }
+            }
             _ => News::Nothing,
         }
     }
 
-    /// The first [`Event::LOGICAL`] bytes: the payload of the event's journal frame.
+    /// The payload of the event's journal frame: the event without its stamps.
     #[must_use]
     #[inline]
-    pub fn logical(&self) -> &[u8; Self::LOGICAL] {
-        match self.as_bytes().first_chunk() {
-            Some(bytes) => bytes,
-            None => unreachable!("an event has 64 bytes"),
-        }
+    pub fn logical(&self) -> [u8; Self::LOGICAL] {
+        let unstamped = Self { in_after: 0, ..*self };
+        let mut payload = [0; Self::LOGICAL];
+        payload.copy_from_slice(&unstamped.as_bytes()[..Self::LOGICAL]);
+        payload
     }
 
     /// Rebuilds an event from its frame: payload and the two stamps.
     ///
-    /// `None` where the payload has another length or a kind that does not exist.
+    /// `None` where the payload has another length, stamps of its own, or a kind that does not exist.
     #[must_use]
     pub fn from_frame(payload: &[u8], recv: Stamp, in_after: u32) -> Option<Self> {
         if payload.len() != Self::LOGICAL {
@@ -726,10 +706,8 @@ impl Event {
         }
         let mut bytes = [0_u8; size_of::<Self>()];
         bytes[..Self::LOGICAL].copy_from_slice(payload);
-        let mut event = Self::try_read_from_bytes(&bytes).ok()?;
-        event.recv = recv;
-        event.in_after = in_after;
-        Some(event)
+        let event = Self::try_read_from_bytes(&bytes).ok()?;
+        (event.in_after == 0).then_some(Self { recv, in_after, ..event })
     }
 }
 
@@ -744,27 +722,17 @@ mod tests {
     fn what_a_constructor_says_is_what_news_reads() {
         let check = |event: Event, want: News| {
             assert_eq!(event.news(), want);
-            let back = Event::from_frame(event.logical(), Stamp(9), 7).unwrap();
+            let back = Event::from_frame(&event.logical(), Stamp(9), 7).unwrap();
             assert_eq!((back.news(), back.recv, back.in_after), (want, Stamp(9), 7));
             assert_eq!(back.logical(), event.logical());
         };
         check(
             Event::trade(AT, Nanos(5), I, Price(10), Qty(2), u64::MAX, Side::Sell),
-            News::Trade {
-                price: Price(10),
-                qty: Qty(2),
-                id: u64::MAX,
-                aggressor: Side::Sell,
-            },
+            News::Trade { price: Price(10), qty: Qty(2), id: u64::MAX, aggressor: Side::Sell },
         );
         check(
             Event::quote(AT, Nanos(0), I, (Price(1), Qty(2)), (Price(3), Qty(4))),
-            News::Quote {
-                bid: Price(1),
-                bid_qty: Qty(2),
-                ask: Price(3),
-                ask_qty: Qty(4),
-            },
+            News::Quote { bid: Price(1), bid_qty: Qty(2), ask: Price(3), ask_qty: Qty(4) },
         );
         check(
             Event::fill(
@@ -812,41 +780,24 @@ mod tests {
         }
         check(
             Event::gap(AT, I, GapReason::Sequence, 8, 9),
-            News::Gap {
-                reason: GapReason::Sequence,
-                expected: 8,
-                found: 9,
-            },
+            News::Gap { reason: GapReason::Sequence, expected: 8, found: 9 },
         );
-        check(
-            Event::command(AT, Verb::Halt, -3),
-            News::Command {
-                verb: Verb::Halt,
-                argument: -3,
-            },
-        );
+        check(Event::command(AT, Verb::Halt, -3), News::Command { verb: Verb::Halt, argument: -3 });
         check(
             Event::status(AT, InstrumentId::NONE, VenueId(1), StatusCode::Connected, 4),
-            News::Status {
-                venue: VenueId(1),
-                code: StatusCode::Connected,
-                detail: 4,
-            },
+            News::Status { venue: VenueId(1), code: StatusCode::Connected, detail: 4 },
         );
     }
 
     #[test]
     fn bytes_that_no_version_writes_are_refused_not_guessed() {
-        let mut payload = *Event::timer(AT).logical();
+        let mut payload = Event::timer(AT).logical();
         assert!(Event::from_frame(&payload, Stamp(0), 0).is_some());
         payload[50] = 99;
-        assert!(
-            Event::from_frame(&payload, Stamp(0), 0).is_none(),
-            "kind 99"
-        );
-        assert!(
-            Event::from_frame(&payload[..51], Stamp(0), 0).is_none(),
-            "51 bytes"
-        );
+        assert!(Event::from_frame(&payload, Stamp(0), 0).is_none(), "kind 99");
+        assert!(Event::from_frame(&payload[..55], Stamp(0), 0).is_none(), "55 bytes");
+        let mut stamped = Event::timer(AT).logical();
+        stamped[52] = 1;
+        assert!(Event::from_frame(&stamped, Stamp(0), 0).is_none(), "a stamp inside");
     }
 }

@@ -50,11 +50,7 @@ impl Instrument {
     /// # Errors
     /// [`Overflow`], only for rates above 100 %.
     pub fn fee(&self, value: Money, maker: bool) -> Result<Money, Overflow> {
-        let ppm = if maker {
-            self.maker_fee_ppm
-        } else {
-            self.taker_fee_ppm
-        };
+        let ppm = if maker { self.maker_fee_ppm } else { self.taker_fee_ppm };
         let fee = crate::units::div_round(i128::from(value.0) * i128::from(ppm), 1_000_000);
         i64::try_from(fee).map(Money).map_err(|_| Overflow)
     }
@@ -89,9 +85,7 @@ impl InstrumentTable {
     /// The id of a venue's symbol.
     #[must_use]
     pub fn find(&self, venue: VenueId, symbol: &str) -> Option<InstrumentId> {
-        self.iter()
-            .find(|(_, it)| it.venue == venue && it.symbol == symbol)
-            .map(|(id, _)| id)
+        self.iter().find(|(_, it)| it.venue == venue && it.symbol == symbol).map(|(id, _)| id)
     }
 
     /// The id of a currency by name.
@@ -117,16 +111,12 @@ impl InstrumentTable {
     /// The name of a currency; empty for an id of another table.
     #[must_use]
     pub fn currency_name(&self, id: CurrencyId) -> &str {
-        self.currencies
-            .get(usize::from(id.0))
-            .map_or("", String::as_str)
+        self.currencies.get(usize::from(id.0)).map_or("", String::as_str)
     }
 
     /// The name of a venue; empty for an id of another table.
     #[must_use]
     pub fn venue_name(&self, id: VenueId) -> &str {
-        self.venues
-            .get(usize::from(id.0))
-            .map_or("", String::as_str)
+        self.venues.get(usize::from(id.0)).map_or("", String::as_str)
     }
 }

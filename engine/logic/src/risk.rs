@@ -348,6 +348,13 @@ impl Risk {
         self.switches.equity()
     }
 
+    /// Everything that is owned, in the engine's currency, at this moment's prices. `None` where
+    /// something owned has no price. Walks all balances: for reports, not for every event.
+    #[must_use]
+    pub fn mark_to_market(&self) -> Option<Money> {
+        self.ledger.equity(&self.market, self.currency)
+    }
+
     /// What was counted so far.
     #[must_use]
     pub const fn counts(&self) -> RiskCounts {

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::meter::Meters;
 use crate::pin;
 use crate::replay::{self, Range};
-use crate::run::{self, Audience};
+use crate::run::{Audience, Signals};
 use crate::start::{self, SeatThread};
 use crate::summary::Summary;
 
@@ -67,15 +67,15 @@ pub fn run(args: &DemoArgs, registry: &Registry) -> ExitCode {
         Ok(config) => config,
         Err(status) => return status,
     };
-    let stop = match run::stop_on_signals() {
-        Ok(stop) => stop,
+    let signals = match Signals::of_process() {
+        Ok(signals) => signals,
         Err(error) => {
             eprintln!("kairos-engine: signals: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let mut show = Show::new(args, Arc::clone(&stop));
-    let ran = run_and_sum_up(&config, registry, stop, &mut show);
+    let mut show = Show::new(args, Arc::clone(&signals.stop));
+    let ran = run_and_sum_up(&config, registry, &signals, &mut show);
     show.bar.finish_and_clear();
     let summary = match ran {
         Ok((_, summary)) => summary,
@@ -162,6 +162,10 @@ segment_mib = 32
 market_data = "sim"
 instruments = ["BTCUSDT", "ETHUSDT", "ETHBTC"]
 
+# One currency only, so that the result is trading and not what a coin did meanwhile.
+[paper.balances]
+USDT = "100000"
+
 [execution]
 latency_ms = 2
 jitter_ns = 500000
@@ -172,6 +176,9 @@ kind = "tri_arb"
 [strategies.mm]
 kind = "market_maker"
 instruments = ["BTCUSDT", "ETHUSDT"]
+# Closer than the default of 10: the demo lasts seconds, and its quotes shall be met in them.
+half_spread_bps = 2
+refresh_interval_ms = 1000
 
 {further}"#,
         seed = args.seed,

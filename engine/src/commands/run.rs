@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use kairos_edge::config::Config;
@@ -11,7 +10,7 @@ use kairos_logic::strategy::Registry;
 
 use super::ConfigArgs;
 use crate::meter::Meters;
-use crate::run::{self, Audience, Finished, RunError};
+use crate::run::{self, Audience, Finished, RunError, Signals};
 use crate::start::{self, SeatThread};
 use crate::summary::Summary;
 
@@ -32,14 +31,14 @@ pub fn run(args: &RunArgs, registry: &Registry) -> ExitCode {
         Ok(config) => config,
         Err(status) => return status,
     };
-    let stop = match run::stop_on_signals() {
-        Ok(stop) => stop,
+    let signals = match Signals::of_process() {
+        Ok(signals) => signals,
         Err(error) => {
             eprintln!("kairos-engine: signals: {error}");
             return ExitCode::FAILURE;
         }
     };
-    match run_and_sum_up(&config, registry, stop, &mut Log) {
+    match run_and_sum_up(&config, registry, &signals, &mut Log::of(&config)) {
         Ok((_, summary)) => {
             print(&summary, args.json);
             ExitCode::SUCCESS
@@ -63,10 +62,10 @@ pub(super) fn fail(error: &RunError) -> ExitCode {
 pub(super) fn run_and_sum_up(
     config: &Config,
     registry: &Registry,
-    stop: Arc<AtomicBool>,
+    signals: &Signals,
     audience: &mut dyn Audience,
 ) -> Result<(Finished, Summary), RunError> {
-    let finished = run::run(config, registry, stop, audience)?;
+    let finished = run::run(config, registry, signals, audience)?;
     let summary = Summary::of_run(Path::new(&finished.journal), finished.run, finished.first_seq)?;
     Ok((finished, summary))
 }
@@ -81,7 +80,25 @@ pub(super) fn print(summary: &Summary, json: bool) {
 }
 
 /// Says on stderr what an operator wants to see in the service's log.
-pub(super) struct Log;
+pub(super) struct Log {
+    warnings: bool,
+    news: bool,
+}
+
+impl Log {
+    /// As much as `logging.filter` allows.
+    pub(super) fn of(config: &Config) -> Self {
+        let filter = &config.logging.filter;
+        // The last entry that concerns us wins: `warn,kairos=info`.
+        let ours = filter.split(',').map(str::trim).rfind(|it| !it.contains('='));
+        let named = filter.split(',').rev().find_map(|it| it.trim().strip_prefix("kairos="));
+        let level = named.or(ours).unwrap_or("info");
+        Self {
+            warnings: !matches!(level, "error" | "off"),
+            news: !matches!(level, "error" | "off" | "warn"),
+        }
+    }
+}
 
 impl Audience for Log {
     fn meters(&mut self, meters: &Arc<Meters>) {
@@ -89,13 +106,20 @@ impl Audience for Log {
     }
 
     fn started(&mut self, run: u64, threads: &[SeatThread], warnings: &[String]) {
-        for warning in warnings {
+        for warning in warnings.iter().filter(|_| self.warnings) {
             eprintln!("kairos-engine: warning: {warning}");
+        }
+        if !self.news {
+            return;
         }
         let seats: Vec<String> =
             threads.iter().map(|it| format!("{} on CPU {}", it.name, it.cpu)).collect();
         eprintln!("kairos-engine: run {run}: {}", seats.join(", "));
     }
 
-    fn progress(&mut self, _meters: &Meters) {}
+    fn alarm(&mut self, what: &str) {
+        if self.warnings {
+            eprintln!("kairos-engine: alarm: {what}");
+        }
+    }
 }

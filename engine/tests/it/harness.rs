@@ -3,15 +3,13 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use kairos_adapters::sim::exchange::{Exchange, ExchangeOptions};
 use kairos_edge::config::Config;
 use kairos_edge::frames::Record;
 use kairos_engine::pin;
 use kairos_engine::replay::{self, Range, Report};
-use kairos_engine::run::{self, Finished, Nobody, RunError};
+use kairos_engine::run::{self, Finished, Nobody, RunError, Signals};
 use kairos_journal::Journal;
 use kairos_logic::event::Event;
 use kairos_logic::order::Decision;
@@ -169,8 +167,7 @@ impl Setup {
     }
 
     pub fn try_run(&self) -> Result<Finished, RunError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        run::run(&self.config(), &Registry::shipped(), stop, &mut Nobody)
+        run::run(&self.config(), &Registry::shipped(), &Signals::default(), &mut Nobody)
     }
 
     pub fn verify(&self) -> Report {

@@ -25,8 +25,8 @@ pub use self::cores::{Cores, Seat, Thread, Wait};
 pub use self::instruments::Description;
 pub use self::load::Sources;
 pub use self::model::{
-    Bars, Engine, Execution, ExecutionMode, Feed, Gate, InstrumentSpec, Journal, LagAction,
-    Logging, MakerModel, MarketData, NotReady, Pace, Paper, Profile, RecoverMode, Strategy, Venue,
+    Engine, Execution, ExecutionMode, Feed, Gate, InstrumentSpec, Journal, LagAction, Logging,
+    MakerModel, MarketData, NotReady, Pace, Paper, Profile, RecoverMode, Strategy, Venue,
 };
 pub use self::problem::{Origin, Problem};
 pub use self::tree::{Node, Value};
@@ -59,8 +59,6 @@ pub struct Config {
     pub execution: Execution,
     /// What is demanded of market data.
     pub feed: Feed,
-    /// Bars built from trades.
-    pub bars: Bars,
     /// What is logged.
     pub logging: Logging,
     tree: BTreeMap<String, Node>,

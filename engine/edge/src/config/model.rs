@@ -255,28 +255,15 @@ pub struct Execution {
 pub struct Feed {
     /// How long a feed holds a frame while IN is full, in milliseconds.
     pub hold_ms: u64,
-    /// Largest difference at which the venue's time is believed, in milliseconds.
-    pub max_clock_skew_ms: u64,
     /// Age of an instrument's last event at which it is stale, in milliseconds; 0 is never.
     pub stale_after_ms: u64,
-    /// Levels kept on each side of a book. In 20..=4 096.
+    /// Levels kept on each side of a book. In 40..=4 096.
     pub orderbook_depth: usize,
-}
-
-/// `[bars]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bars {
-    /// Lengths of the bars that are built, as labels.
-    pub intervals: Vec<String>,
-    /// How long a bar waits for late trades, in milliseconds.
-    pub bar_close_grace_ms: u64,
-    /// Whether bars without trades are emitted.
-    pub emit_empty: bool,
 }
 
 /// `[logging]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logging {
-    /// Levels by target, such as `info,kairos=debug`.
+    /// `info`, `warn` or `error`, perhaps by target as in `warn,kairos=info`: what is said on stderr.
     pub filter: String,
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use kairos_logic::params::{Param, Params, duration_ns};
+use kairos_logic::params::{Param, Params};
 use kairos_logic::risk::{HaltPolicy, Limits};
 use kairos_logic::units::{MONEY_SCALE, Money, SCALE_MAX, StrategyId};
 
 use super::Config;
 use super::cores::{Cores, Seat, Wait};
 use super::model::{
-    Bars, Engine, Execution, ExecutionMode, Feed, Gate, InstrumentSpec, Journal, LagAction,
-    Logging, MakerModel, MarketData, NotReady, Pace, Paper, Profile, RecoverMode, Strategy, Venue,
+    Engine, Execution, ExecutionMode, Feed, Gate, InstrumentSpec, Journal, LagAction, Logging,
+    MakerModel, MarketData, NotReady, Pace, Paper, Profile, RecoverMode, Strategy, Venue,
 };
 use super::problem::Problem;
 use super::section::{Log, Section, decimal};
@@ -56,7 +56,6 @@ fn read(tree: &Table, usable: Option<&[u16]>, log: &Log) -> Config {
         risk: risk(root.section("risk"), feed.stale_after_ms),
         paper: paper(root.section("paper")),
         execution: execution(root.section("execution")),
-        bars: bars(root.section("bars")),
         logging: logging(root.section("logging")),
         engine,
         venues,
@@ -627,33 +626,14 @@ fn span(section: &mut Section<'_>, ns: &'static str, ms: &'static str, default: 
 }
 
 fn feed(mut section: Section<'_>) -> Feed {
-    let depth = section.integer("orderbook_depth", 4_096, 20..=4_096);
+    let depth = section.integer("orderbook_depth", 4_096, 40..=4_096);
     let feed = Feed {
         hold_ms: section.integer("hold_ms", 50, 0..=60_000),
-        max_clock_skew_ms: section.integer("max_clock_skew_ms", 60_000, 0..=86_400_000),
         stale_after_ms: section.integer("stale_after_ms", 5_000, 0..=86_400_000),
         orderbook_depth: usize::try_from(depth).unwrap_or(4_096),
     };
     section.finish();
     feed
-}
-
-fn bars(mut section: Section<'_>) -> Bars {
-    let intervals = section.texts("intervals").unwrap_or_else(|| {
-        let defaults = ["1m", "5m", "15m", "1h", "4h", "1d"];
-        defaults.map(str::to_owned).to_vec()
-    });
-    let is_length = |label: &String| duration_ns(label, 1_000_000_000).is_some_and(|ns| ns > 0);
-    if !intervals.iter().all(is_length) {
-        section.wrong_if_written("intervals", "must be lengths such as 1m, 4h, 1d or seconds");
-    }
-    let bars = Bars {
-        intervals,
-        bar_close_grace_ms: section.integer("bar_close_grace_ms", 200, 0..=60_000),
-        emit_empty: section.boolean("emit_empty", false),
-    };
-    section.finish();
-    bars
 }
 
 fn logging(mut section: Section<'_>) -> Logging {

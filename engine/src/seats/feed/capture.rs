@@ -12,7 +12,7 @@ use kairos_adapters::session::{Arrival, MarketSession};
 use kairos_logic::event::{Event, StatusCode, Verb};
 use kairos_logic::units::{InstrumentId, Nanos, Stamp};
 
-use super::{Broken, Sink, Speaker, stop_wanted, tell};
+use super::{Broken, Sink, Speaker, publish_wanted, stop_wanted, tell};
 use crate::clock::Clock;
 use crate::meter::Meters;
 use crate::ring::FeedDoor;
@@ -313,6 +313,7 @@ impl Seat for CaptureFeed {
             return Looked::Busy;
         }
         self.mend_books();
+        publish_wanted(&mut self.sink, &self.meters, self.now);
         if stop_wanted(&self.meters) && !self.stop_sent {
             self.send_stop();
             return Looked::Busy;

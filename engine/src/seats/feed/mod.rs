@@ -130,6 +130,15 @@ impl Speaker {
     }
 }
 
+/// Publishes the command that the control thread wants, where there is one; it waits for room.
+fn publish_wanted(sink: &mut Sink, meters: &Meters, at: Nanos) {
+    if let Some(verb) = meters.take_wanted()
+        && !sink.offer(Event::command(at, verb, 0))
+    {
+        meters.want(verb);
+    }
+}
+
 /// Tells the stats page what a session has counted after a frame of so many bytes.
 fn tell(meter: &VenueMeter, counters: &Counters, bytes: usize, at: Nanos) {
     meter.frames.set(counters.frames);

@@ -14,7 +14,7 @@ use kairos_adapters::session::{Arrival, MarketSession, Outbox};
 use kairos_logic::event::{Event, GapReason, StatusCode, Verb};
 use kairos_logic::units::{InstrumentId, Nanos, Stamp};
 
-use super::{Broken, Sink, stop_wanted, tell};
+use super::{Broken, Sink, publish_wanted, stop_wanted, tell};
 use crate::clock::Clock;
 use crate::meter::{Meters, VenueMeter};
 use crate::ring::FeedDoor;
@@ -274,6 +274,7 @@ impl Seat for SocketFeed {
             }
             return Looked::Busy;
         }
+        publish_wanted(&mut self.sink, &self.meters, now);
         if stop_wanted(&self.meters) {
             self.stop_sent = self.sink.offer(Event::command(now, Verb::Stop, 0));
             if let (true, Some(meter)) = (self.stop_sent, self.meters.feeds.get(self.number)) {
