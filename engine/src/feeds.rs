@@ -280,7 +280,7 @@ pub fn paper_venue(config: &Config, table: &InstrumentTable) -> PaperVenue {
         },
         maker_queue_eta,
         seed: config.engine.seed,
-        balances: assemble::balances(config, table),
+        balances: config.balances(table),
         funding: if config.risk.allow_short { Funding::Borrow } else { Funding::Spot },
         depth: config.feed.orderbook_depth,
     };

@@ -508,19 +508,7 @@ impl Asked {
     }
 
     fn is_withheld(&mut self, event: &Event) -> bool {
-        let order = match event.news() {
-            News::Fill { order, .. } | News::Report { order, .. } => order,
-            News::Trade { .. }
-            | News::Quote { .. }
-            | News::Book { .. }
-            | News::Gap { .. }
-            | News::Status { .. }
-            | News::Timer
-            | News::Command { .. }
-            | News::Balance { .. }
-            | News::Config { .. }
-            | News::Nothing => return false,
-        };
+        let Some(order) = event.news().order() else { return false };
         match self.sent.get_mut(&order) {
             Some(answered) if !self.foreign.contains(&order) => {
                 *answered = true;

@@ -439,6 +439,26 @@ pub enum News {
     Nothing,
 }
 
+impl News {
+    /// The order of ours that it speaks of, if it does.
+    #[must_use]
+    pub const fn order(&self) -> Option<OrderId> {
+        match *self {
+            Self::Fill { order, .. } | Self::Report { order, .. } => Some(order),
+            Self::Trade { .. }
+            | Self::Quote { .. }
+            | Self::Book { .. }
+            | Self::Gap { .. }
+            | Self::Status { .. }
+            | Self::Timer
+            | Self::Command { .. }
+            | Self::Balance { .. }
+            | Self::Config { .. }
+            | Self::Nothing => None,
+        }
+    }
+}
+
 #[expect(
     clippy::cast_sign_loss,
     clippy::cast_possible_wrap,

@@ -12,7 +12,7 @@ use kairos_journal::{
     FrameView, GAP, MARK, PAD, POLICY, RUN_END, RUN_START, SEG_END, SEG_START, SNAPSHOT_ANCHOR,
     TIME_ANCHOR,
 };
-use kairos_logic::event::{Kind, News};
+use kairos_logic::event::Kind;
 use kairos_logic::units::{InstrumentId, OrderId};
 use serde_json::json;
 
@@ -258,19 +258,7 @@ fn instrument_of(record: &Record<'_>) -> Option<InstrumentId> {
 
 fn order_of(record: &Record<'_>) -> Option<OrderId> {
     match record {
-        Record::Event(event) => match event.news() {
-            News::Fill { order, .. } | News::Report { order, .. } => Some(order),
-            News::Trade { .. }
-            | News::Quote { .. }
-            | News::Book { .. }
-            | News::Gap { .. }
-            | News::Status { .. }
-            | News::Timer
-            | News::Command { .. }
-            | News::Balance { .. }
-            | News::Config { .. }
-            | News::Nothing => None,
-        },
+        Record::Event(event) => event.news().order(),
         Record::Decision { record, .. } => Some(record.order),
         Record::Part(_) => None,
     }
