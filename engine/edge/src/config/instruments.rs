@@ -132,7 +132,9 @@ impl Config {
                     }
                     [id] => ids.push(*id),
                     [] => {
-                        let rule = format!("no enabled venue trades {name}");
+                        let known = table.instruments.iter().map(|it| it.symbol.as_str());
+                        let known = known.collect::<Vec<_>>().join(", ");
+                        let rule = format!("no enabled venue trades {name}; they trade {known}");
                         problems.push(self.problem(&key, rule));
                     }
                     _ => {
