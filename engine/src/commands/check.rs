@@ -1,12 +1,13 @@
 //! `kairos-engine check`: what a configuration means on this host.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
 use kairos_logic::strategy::Registry;
 use serde::Serialize;
 
-use super::ConfigArgs;
+use super::{ConfigArgs, answer};
 use crate::feeds;
 
 /// Check a configuration without starting anything.
@@ -40,7 +41,6 @@ struct Checked {
 }
 
 /// Prints threads, CPUs and what else was resolved.
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
 pub fn run(args: &CheckArgs, registry: &Registry) -> ExitCode {
     let config = match args.config.load() {
         Ok(config) => config,
@@ -69,16 +69,27 @@ pub fn run(args: &CheckArgs, registry: &Registry) -> ExitCode {
         strategies: config.strategies.iter().map(|it| format!("{} ({})", it.id, it.kind)).collect(),
     };
     if args.json {
-        println!("{}", serde_json::json!(checked));
-        return ExitCode::SUCCESS;
+        return answer(&serde_json::json!(checked).to_string(), ExitCode::SUCCESS);
     }
-    println!("engine {}: gate {}, wait {}", checked.engine, checked.gate, checked.wait);
+    let mut out =
+        format!("engine {}: gate {}, wait {}\n", checked.engine, checked.gate, checked.wait);
     for thread in &checked.threads {
-        println!("  CPU {:>3}  {:<16} {}", thread.cpu, thread.name, thread.seats.join(", "));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "  CPU {:>3}  {:<16} {}",
+            thread.cpu,
+            thread.name,
+            thread.seats.join(", ")
+        );
     }
-    println!("  housekeeping {:?}", checked.housekeeping);
-    println!("  journal {}", checked.journal);
-    println!("  instruments {}", checked.instruments.join(", "));
-    println!("  strategies {}", checked.strategies.join(", "));
-    ExitCode::SUCCESS
+    let _ = write!(
+        out,
+        "  housekeeping {:?}\n  journal {}\n  instruments {}\n  strategies {}",
+        checked.housekeeping,
+        checked.journal,
+        checked.instruments.join(", "),
+        checked.strategies.join(", ")
+    );
+    answer(&out, ExitCode::SUCCESS)
 }

@@ -16,7 +16,8 @@ use kairos_edge::config::Config;
 use kairos_logic::strategy::Registry;
 use serde::Serialize;
 
-use super::run::{fail, print, run_and_sum_up};
+use super::answer;
+use super::run::{fail, run_and_sum_up};
 use crate::clock::Clock;
 use crate::meter::Meters;
 use crate::pin;
@@ -87,8 +88,8 @@ pub fn run(args: &DemoArgs, registry: &Registry) -> ExitCode {
         Ok(replay) => {
             let equal = replay.equal;
             let pnl = replay.outcome.clone();
-            show_all(Shown { summary, pnl, replay }, args.json);
-            if equal { ExitCode::SUCCESS } else { ExitCode::from(2) }
+            let status = if equal { ExitCode::SUCCESS } else { ExitCode::from(2) };
+            show_all(&Shown { summary, pnl, replay }, args.json, status)
         }
         Err(error) => {
             eprintln!("kairos-engine: replay: {error}");
@@ -97,14 +98,11 @@ pub fn run(args: &DemoArgs, registry: &Registry) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
-fn show_all(shown: Shown, json: bool) {
+fn show_all(shown: &Shown, json: bool, status: ExitCode) -> ExitCode {
     if json {
-        println!("{}", serde_json::json!(shown));
-        return;
+        return answer(&serde_json::json!(shown).to_string(), status);
     }
-    print(&shown.summary, false);
-    println!("{}", Line(&shown));
+    answer(&format!("{}\n{}", shown.summary, Line(shown)), status)
 }
 
 struct Line<'a>(&'a Shown);

@@ -6,6 +6,7 @@ pub mod replay;
 pub mod run;
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,6 +72,24 @@ impl ConfigArgs {
         Sources::of_process(self.config.clone(), self.set.clone())
             .load(Some(&usable))
             .map_err(|problems| print_problems(&problems))
+    }
+}
+
+/// Prints a command's answer to stdout and gives its status. A reader that went away has seen enough:
+/// that is no failure, and no reason to panic as the printing macros do.
+pub fn answer(text: &str, status: ExitCode) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let end: &[u8] = if text.is_empty() || text.ends_with('\n') { b"" } else { b"\n" };
+    match out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(end))
+        .and_then(|()| out.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("kairos: stdout: {error}");
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => status,
     }
 }
 

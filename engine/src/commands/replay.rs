@@ -1,5 +1,6 @@
 //! `replay`, for the engine's binary, the operator's tool and every binary with own strategies.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,10 +10,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kairos_journal::{Class, Journal};
 use kairos_logic::strategy::Registry;
 
+use super::answer;
 use crate::replay::{self, Range, ReplayError, Report, WhatIf};
 
+const EXAMPLES: &str = "Examples:
+  replay DIR --verify                          every decision again, compared byte for byte
+  replay DIR --verify --from-seq 100000 --to-seq 200000 --json
+  replay DIR --what-if tighter.toml            a file with, say, [risk] max_order_notional = \"100\"
+
+Exit status: 0 equal, or nothing to compare; 1 no journal, or a strategy kind that this binary does
+not have; 2 a decision differs, or the journal is damaged; 64 usage; 78 the --what-if file is wrong.";
+
 /// Repeat a journal's decisions from its inputs.
+///
+/// Reads the journaled inputs in their order, gives them to the same strategies and the same risk
+/// rules, and compares what they decide with what the journal says they decided. The directory alone
+/// is enough: configuration and instruments are in it.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct ReplayArgs {
     /// The journal's directory.
     pub dir: PathBuf,
@@ -93,52 +108,56 @@ fn fail(error: &ReplayError) -> ExitCode {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
 fn show(report: &Report, args: &ReplayArgs) -> ExitCode {
     for warning in &report.warnings {
         eprintln!("kairos: warning: {warning}");
     }
+    let status = if report.equal || !args.verify { ExitCode::SUCCESS } else { ExitCode::from(2) };
     if args.json {
-        println!("{}", serde_json::json!(report));
-    } else {
-        println!(
-            "{} runs, {} events, {} decisions, {} unjournaled",
-            report.runs, report.events, report.decisions, report.unjournaled
-        );
-        match &report.first_difference {
-            None if args.verify => println!("equal: every decision is the journaled one"),
-            None => {}
-            Some(difference) => {
-                let line = |value: &Option<serde_json::Value>| {
-                    value.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
-                };
-                println!("first difference, cause {}:", difference.cause);
-                println!("  cause      {}", line(&difference.cause_event));
-                println!("  journaled  {}", line(&difference.journaled));
-                println!("  recomputed {}", line(&difference.recomputed));
-            }
-        }
+        return answer(&serde_json::json!(report).to_string(), status);
     }
-    if report.equal || !args.verify { ExitCode::SUCCESS } else { ExitCode::from(2) }
+    let mut out = format!(
+        "{} runs, {} events, {} decisions, {} unjournaled\n",
+        report.runs, report.events, report.decisions, report.unjournaled
+    );
+    // Writing to a String cannot fail.
+    let _ = match &report.first_difference {
+        None if args.verify => writeln!(out, "equal: every decision is the journaled one"),
+        None => Ok(()),
+        Some(difference) => {
+            let line = |value: &Option<serde_json::Value>| {
+                value.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
+            };
+            writeln!(
+                out,
+                "first difference, cause {}:\n  cause      {}\n  journaled  {}\n  recomputed {}",
+                difference.cause,
+                line(&difference.cause_event),
+                line(&difference.journaled),
+                line(&difference.recomputed)
+            )
+        }
+    };
+    answer(&out, status)
 }
 
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
 fn show_what_if(report: &WhatIf, json: bool) -> ExitCode {
     if json {
-        println!("{}", serde_json::json!(report));
-        return ExitCode::SUCCESS;
+        return answer(&serde_json::json!(report).to_string(), ExitCode::SUCCESS);
     }
+    let mut out = String::new();
     for changed in &report.changed {
-        println!("cause {}: {}", changed.cause, changed.text);
+        let _ = writeln!(out, "cause {}: {}", changed.cause, changed.text);
     }
     let unlisted = report.differences - report.changed.len() as u64;
     if unlisted > 0 {
-        println!("… and {unlisted} more differences");
+        let _ = writeln!(out, "… and {unlisted} more differences");
     }
-    println!(
+    let _ = writeln!(
+        out,
         "{} decisions journaled, {} under the other configuration, {} differ; \
          {} reports withheld, {} orders without an answer",
         report.journaled, report.decisions, report.differences, report.withheld, report.unanswered
     );
-    ExitCode::SUCCESS
+    answer(&out, ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use kairos_edge::config::Config;
 use kairos_logic::strategy::Registry;
 
-use super::ConfigArgs;
+use super::{ConfigArgs, answer};
 use crate::meter::Meters;
 use crate::run::{self, Audience, Finished, RunError, Signals};
 use crate::start::{self, SeatThread};
@@ -20,6 +20,10 @@ pub struct RunArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Trade again although an earlier run of this journal ended halted, reducing or killed. The
+    /// decision is the operator's and is journaled.
+    #[arg(long)]
+    pub resume: bool,
     /// Print the summary as one JSON document.
     #[arg(long)]
     pub json: bool,
@@ -32,17 +36,14 @@ pub fn run(args: &RunArgs, registry: &Registry) -> ExitCode {
         Err(status) => return status,
     };
     let signals = match Signals::of_process() {
-        Ok(signals) => signals,
+        Ok(signals) => Signals { resume: args.resume, ..signals },
         Err(error) => {
             eprintln!("kairos-engine: signals: {error}");
             return ExitCode::FAILURE;
         }
     };
     match run_and_sum_up(&config, registry, &signals, &mut Log::of(&config)) {
-        Ok((_, summary)) => {
-            print(&summary, args.json);
-            ExitCode::SUCCESS
-        }
+        Ok((_, summary)) => answer(&shown(&summary, args.json), ExitCode::SUCCESS),
         Err(error) => fail(&error),
     }
 }
@@ -70,13 +71,9 @@ pub(super) fn run_and_sum_up(
     Ok((finished, summary))
 }
 
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
-pub(super) fn print(summary: &Summary, json: bool) {
-    if json {
-        println!("{}", serde_json::json!(summary));
-    } else {
-        println!("{summary}");
-    }
+/// The summary as text or as one JSON document.
+fn shown(summary: &Summary, json: bool) -> String {
+    if json { serde_json::json!(summary).to_string() } else { summary.to_string() }
 }
 
 /// Says on stderr what an operator wants to see in the service's log.
