@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kairos_edge::frames::{Record, kind_name};
+use kairos_edge::frames::{Record, RunEnd, RunStart, kind_name};
 use kairos_edge::render::Renderer;
 use kairos_journal::{
     FrameView, GAP, MARK, PAD, POLICY, RUN_END, RUN_START, SEG_END, SEG_START, SNAPSHOT_ANCHOR,
@@ -14,13 +14,25 @@ use kairos_journal::{
 };
 use kairos_logic::event::Kind;
 use kairos_logic::units::{InstrumentId, OrderId};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::outcome;
 use crate::walk::{RunTables, Walk, WalkError};
 
-/// Print frames.
+const EXAMPLES: &str = "Examples:
+  kairos journal dump DIR --limit 20                              the first frames
+  kairos journal dump DIR --kind trade,quote --instrument BTCUSDT
+  kairos journal dump DIR --kind decision,report --order 1-17     the life of one order
+  kairos journal dump DIR --from-seq 100000 --to-seq 100999 --format csv > part.csv
+  kairos journal dump DIR --follow --kind decision                as the engine decides
+
+Prices and quantities are exact decimals as text, times nanoseconds since 1970; stamps count from the
+start of their run. What a frame does not say is an absent key. Every frame is verified as it is
+read: at damage the dump ends with exit status 2, after what stands before it.";
+
+/// Print frames, one per line, in their total order.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct DumpArgs {
     /// The journal's directory.
     dir: PathBuf,
@@ -43,14 +55,17 @@ pub(crate) struct DumpArgs {
     /// Only this order, as `<run>-<n>`.
     #[arg(long, value_name = "ID", value_parser = order)]
     order: Option<OrderId>,
-    /// Go on printing as frames are committed, until interrupted.
+    /// Go on printing as frames are committed, until interrupted or `--limit` or `--to-seq` is reached.
     #[arg(long)]
     follow: bool,
     /// How a line looks.
     #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
-    /// Physical frames, run marks and cold records too (jsonl only).
-    #[arg(long)]
+    /// The same as `--format jsonl`.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Physical frames, run marks and cold records too.
+    #[arg(long, conflicts_with_all = ["kind", "instrument", "order"])]
     all: bool,
 }
 
@@ -119,7 +134,7 @@ fn dump(args: &DumpArgs) -> Result<(), DumpError> {
     let mut walk = Walk::open(&args.dir, args.from_seq)?;
     let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let mut line = String::new();
-    let mut printer = Printer { args, version: u64::MAX, renderer: None, instrument: None };
+    let mut printer = Printer { args, version: u64::MAX, renderer: None, instruments: Vec::new() };
     let mut left = args.limit.unwrap_or(u64::MAX);
     if args.format == Format::Csv {
         writeln!(out, "{}", Renderer::csv_header()).map_err(DumpError::Write)?;
@@ -156,7 +171,8 @@ struct Printer<'a> {
     args: &'a DumpArgs,
     version: u64,
     renderer: Option<Renderer>,
-    instrument: Option<InstrumentId>,
+    /// What `--instrument` names in this run: a symbol may be traded at several venues.
+    instruments: Vec<InstrumentId>,
 }
 
 impl Printer<'_> {
@@ -180,7 +196,7 @@ impl Printer<'_> {
                 if self.version != version {
                     self.version = version;
                     self.renderer = Some(tables.renderer());
-                    self.instrument = self.wanted_instrument(tables);
+                    self.instruments = self.wanted_instruments(tables);
                 }
                 if !self.wants(frame.kind, record) {
                     return Next::Pass;
@@ -196,9 +212,10 @@ impl Printer<'_> {
         }
     }
 
-    fn wanted_instrument(&self, tables: &RunTables) -> Option<InstrumentId> {
-        let symbol = self.args.instrument.as_ref()?;
-        tables.table.iter().find(|(_, it)| it.symbol == *symbol).map(|(id, _)| id)
+    fn wanted_instruments(&self, tables: &RunTables) -> Vec<InstrumentId> {
+        let symbol = self.args.instrument.as_deref();
+        let named = tables.table.iter().filter(|(_, it)| Some(it.symbol.as_str()) == symbol);
+        named.map(|(id, _)| id).collect()
     }
 
     fn wants(&self, kind: u16, record: &Record<'_>) -> bool {
@@ -206,29 +223,57 @@ impl Printer<'_> {
         if !kinds.is_empty() && !kinds.iter().any(|it| kind_name(kind) == Some(it)) {
             return false;
         }
-        if self.args.instrument.is_some() && instrument_of(record) != self.instrument {
+        if self.args.instrument.is_some()
+            && !instrument_of(record).is_some_and(|it| self.instruments.contains(&it))
+        {
             return false;
         }
         self.args.order.is_none() || order_of(record) == self.args.order
     }
 
     fn physical(&self, frame: &FrameView<'_>, line: &mut String) -> Next {
-        let selective = !self.args.kind.is_empty()
-            || self.args.instrument.is_some()
-            || self.args.order.is_some();
-        if !self.args.all || selective || self.args.format == Format::Csv {
+        if !self.args.all {
             return Next::Pass;
         }
-        let object = json!({
+        let kind = kind_name(frame.kind).unwrap_or_else(|| physical_name(frame.kind));
+        if self.args.format == Format::Csv {
+            // They have nothing for the other columns.
+            let others = Renderer::csv_header().matches(',').count() - 1;
+            line.push_str(&format!("{},{kind}{}", frame.seq, ",".repeat(others)));
+            return Next::Print;
+        }
+        let mut object = json!({
             "seq": frame.seq,
-            "kind": kind_name(frame.kind).unwrap_or_else(|| physical_name(frame.kind)),
+            "kind": kind,
             "run": frame.run,
             "segment": frame.segment,
             "offset": frame.offset,
             "bytes": frame.payload.len(),
         });
+        if let Value::Object(fields) = &mut object {
+            fields.extend(mark(frame));
+        }
         line.push_str(&object.to_string());
         Next::Print
+    }
+}
+
+/// What the marks of a run say.
+fn mark(frame: &FrameView<'_>) -> Map<String, Value> {
+    let said = match frame.kind {
+        RUN_START => RunStart::from_payload(frame.payload)
+            .map(|it| json!({ "engine": it.engine, "gate": it.gate, "build": it.build })),
+        RUN_END => RunEnd::from_payload(frame.payload).map(|it| {
+            json!({
+                "reason": it.reason.text(), "events": it.events, "decisions": it.decisions,
+                "orders": it.orders, "fills": it.fills, "denied": it.denied,
+            })
+        }),
+        _ => None,
+    };
+    match said {
+        Some(Value::Object(fields)) => fields,
+        _ => Map::new(),
     }
 }
 

@@ -12,17 +12,23 @@ use serde::Serialize;
 use crate::outcome;
 use crate::walk::{RunTables, Walk, WalkError};
 
-/// What a journal holds.
+const EXAMPLES: &str = "Examples:
+  kairos journal info /var/lib/kairos/demo/journal
+  kairos journal info DIR --json | jq .events
+  kairos journal info DIR --json | jq -r '.runs[-1].config'       the newest run's configuration
+
+Works on a living engine's journal, on a dead one, and on a copy. A journal without events has zero
+counts and exit status 0.";
+
+/// Segments, runs, counts by kind, time span, instruments, configuration.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct InfoArgs {
     /// The journal's directory.
     dir: PathBuf,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
-    /// Print the configuration of every run as well.
-    #[arg(long)]
-    config: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,18 +74,13 @@ struct Info {
 }
 
 /// Reads the whole journal once and prints what is in it.
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
 pub(crate) fn run(args: &InfoArgs) -> ExitCode {
     let info = match gather(args) {
         Ok(info) => info,
         Err(error) => return error.fail(),
     };
-    if args.json {
-        println!("{}", serde_json::json!(info));
-    } else {
-        print!("{}", text(&info));
-    }
-    ExitCode::SUCCESS
+    let said = if args.json { serde_json::json!(info).to_string() } else { text(&info) };
+    outcome::answer(&said, ExitCode::SUCCESS)
 }
 
 fn gather(args: &InfoArgs) -> Result<Info, WalkError> {
@@ -101,9 +102,6 @@ fn gather(args: &InfoArgs) -> Result<Info, WalkError> {
         }
     }
     bar.finish_and_clear();
-    if args.config {
-        configurations(args, &mut info)?;
-    }
     Ok(info)
 }
 
@@ -112,15 +110,7 @@ impl Info {
         let Some(record) = record else { return };
         match record {
             // Cold records are no events; they show as instruments and configuration.
-            Record::Part(_) => {
-                for instrument in &tables.table.instruments {
-                    if !self.instruments.contains(&instrument.symbol) {
-                        self.instruments.push(instrument.symbol.clone());
-                    }
-                }
-                self.strategies(tables);
-                return;
-            }
+            Record::Part(_) => return self.learn_run(tables),
             Record::Event(event) => {
                 let at = event.at.0;
                 self.first_at = Some(self.first_at.map_or(at, |first| first.min(at)));
@@ -137,27 +127,18 @@ impl Info {
         }
     }
 
-    fn strategies(&mut self, tables: &RunTables) {
+    fn learn_run(&mut self, tables: &RunTables) {
+        for instrument in &tables.table.instruments {
+            if !self.instruments.contains(&instrument.symbol) {
+                self.instruments.push(instrument.symbol.clone());
+            }
+        }
         if let Some(run) = self.runs.iter_mut().find(|it| it.run == tables.run) {
             let text = tables.strategies.iter().map(|it| format!("{} ({})", it.name, it.kind));
             run.strategies = text.collect();
+            run.config.clone_from(&tables.config);
         }
     }
-}
-
-fn configurations(args: &InfoArgs, info: &mut Info) -> Result<(), WalkError> {
-    let mut walk = Walk::open(&args.dir, None)?;
-    while walk
-        .next(|tables, _, _, _| {
-            if let Some(run) = info.runs.iter_mut().find(|it| it.run == tables.run)
-                && run.config.is_none()
-            {
-                run.config.clone_from(&tables.config);
-            }
-        })?
-        .is_some()
-    {}
-    Ok(())
 }
 
 fn runs(journal: &Journal) -> Result<Vec<Run>, Error> {
@@ -212,6 +193,7 @@ fn text(info: &Info) -> String {
         let _ = writeln!(out, "time    {first} to {last}, {seconds:.3} s");
     }
     let _ = writeln!(out, "instruments {}", info.instruments.join(", "));
+    let mut config = None;
     for run in &info.runs {
         let last = run.last_seq.map_or_else(|| "…".to_owned(), |seq| seq.to_string());
         let _ = writeln!(
@@ -224,11 +206,14 @@ fn text(info: &Info) -> String {
             run.build.as_deref().unwrap_or("?"),
             run.strategies.join(", "),
         );
-        if let Some(config) = &run.config {
-            for line in config.lines() {
+        if run.config.is_some() && run.config == config {
+            let _ = writeln!(out, "    configuration as before");
+        } else if let Some(text) = &run.config {
+            for line in text.lines() {
                 let _ = writeln!(out, "    {line}");
             }
         }
+        config.clone_from(&run.config);
     }
     for segment in &info.segments {
         let _ =

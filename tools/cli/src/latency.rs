@@ -17,8 +17,18 @@ use serde_json::{Map, Value, json};
 use crate::outcome;
 use crate::walk::{RunTables, Walk, WalkError};
 
-/// Show how long things took.
+const EXAMPLES: &str = "Examples:
+  kairos journal latency DIR
+  kairos journal latency DIR --by instrument --json
+  kairos journal latency DIR --interval 1s --hlog run.hlog --hgrm curves --svg run.svg
+
+Spans: recv→in (bytes in user space to published), in→strategy, strategy→risk, risk→sent, and
+tick→order: from the bytes of the input to the bytes of the order that it caused. A percentile with
+fewer than 100 values beyond it is left out.";
+
+/// Percentiles of every span, from the stamps in the frames.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct LatencyArgs {
     /// The journal's directory.
     dir: PathBuf,
@@ -105,7 +115,6 @@ fn group(by: By, tables: &RunTables, event: &Event) -> String {
 }
 
 /// Reads the journal and prints the tables.
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
 pub(crate) fn run(args: &LatencyArgs) -> ExitCode {
     let gathered = match gather(args) {
         Ok(gathered) => gathered,
@@ -120,12 +129,8 @@ pub(crate) fn run(args: &LatencyArgs) -> ExitCode {
             gathered.dropped
         );
     }
-    if args.json {
-        println!("{}", document(args, &gathered));
-    } else {
-        print!("{}", text(&gathered));
-    }
-    ExitCode::SUCCESS
+    let said = if args.json { document(args, &gathered).to_string() } else { text(&gathered) };
+    outcome::answer(&said, ExitCode::SUCCESS)
 }
 
 fn gather(args: &LatencyArgs) -> Result<Gathered, WalkError> {

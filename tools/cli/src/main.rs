@@ -70,17 +70,16 @@ struct FingerprintArgs {
     json: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
 fn fingerprint(args: &FingerprintArgs) -> ExitCode {
     match kairos_journal::fingerprint(&args.dir) {
         Ok((digest, frames)) => {
             let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            if args.json {
-                println!("{}", serde_json::json!({ "fingerprint": hex, "frames": frames }));
+            let said = if args.json {
+                serde_json::json!({ "fingerprint": hex, "frames": frames }).to_string()
             } else {
-                println!("{hex}  {frames} frames");
-            }
-            ExitCode::SUCCESS
+                format!("{hex}  {frames} frames")
+            };
+            outcome::answer(&said, ExitCode::SUCCESS)
         }
         Err(error) => outcome::fail(&error),
     }

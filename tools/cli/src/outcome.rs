@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 use kairos_journal::{Class, Error};
 
+pub(crate) use kairos_engine::commands::answer;
+
 /// Damaged journal.
 pub(crate) const DAMAGED: u8 = 2;
 /// Wrong command line.

@@ -1,15 +1,26 @@
 //! `kairos journal recover`: seals what a killed run left.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use kairos_journal::{Mode, recover};
+use kairos_journal::{Error, Mode, Report, recover};
 
 use crate::outcome;
 
-/// Recover a journal.
+const EXAMPLES: &str = "Examples:
+  kairos journal recover DIR                                   what the engine does at its start
+  kairos journal recover DIR --mode absolute --json            refuse anything but a clean end
+  kairos journal recover DIR --mode point-in-time --accept-loss
+
+Changes no frame; killed at any point, it comes to the same verdict the next time. Exit status: 0
+recovered or nothing to do, 1 no journal, or a living engine owns it, 2 refused: damaged, or more is
+lost than the mode accepts.";
+
+/// Seal what a killed run left, and say what is kept and what is lost.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct RecoverArgs {
     /// The journal's directory.
     dir: PathBuf,
@@ -26,23 +37,31 @@ pub(crate) struct RecoverArgs {
 }
 
 /// Recovers and prints the report.
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
 pub(crate) fn run(args: &RecoverArgs) -> ExitCode {
     match recover(&args.dir, args.mode, args.accept_loss) {
-        Ok(report) => {
-            if args.json {
-                println!("{}", serde_json::json!(report));
-            } else {
-                println!("{}: {}", report.verdict, report.reason);
-                if let Some((first, last)) = report.kept {
-                    println!("kept seq {first} to {last}");
-                }
-                if report.later_frames > 0 {
-                    println!("{} later frames set aside", report.later_frames);
-                }
+        Ok(report) => outcome::answer(&shown(&report, args.json), ExitCode::SUCCESS),
+        Err(error) => {
+            let status = outcome::fail(&error);
+            // Refused with reasons: the report is the answer all the same.
+            if let (Error::Refused { report, .. }, true) = (&error, args.json) {
+                return outcome::answer(&shown(report, true), status);
             }
-            ExitCode::SUCCESS
+            status
         }
-        Err(error) => outcome::fail(&error),
     }
+}
+
+fn shown(report: &Report, json: bool) -> String {
+    if json {
+        return serde_json::json!(report).to_string();
+    }
+    let mut out = format!("{}: {}\n", report.verdict, report.reason);
+    // Writing to a String cannot fail.
+    if let Some((first, last)) = report.kept {
+        let _ = writeln!(out, "kept seq {first} to {last}");
+    }
+    if report.later_frames > 0 {
+        let _ = writeln!(out, "{} later frames set aside", report.later_frames);
+    }
+    out
 }

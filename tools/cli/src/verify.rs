@@ -1,5 +1,6 @@
 //! `kairos journal verify`: every frame, chain and seal.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,8 +10,17 @@ use serde_json::{Value, json};
 
 use crate::outcome;
 
-/// Check a journal.
+const EXAMPLES: &str = "Examples:
+  kairos journal verify /var/lib/kairos/demo/journal
+  kairos journal verify DIR --json | jq '.findings[] | select(.severity == \"damage\")'
+
+Reads every byte and writes nothing. Exit status: 0 clean (notes, such as a run that was killed and
+is not recovered yet, are no damage), 1 no journal, 2 damaged: each finding names segment, offset and
+reason.";
+
+/// Check every frame, chain and seal.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct VerifyArgs {
     /// The journal's directory.
     dir: PathBuf,
@@ -20,7 +30,6 @@ pub(crate) struct VerifyArgs {
 }
 
 /// Checks and prints every finding; 2 where anything is damaged.
-#[expect(clippy::print_stdout, reason = "this is the command's answer")]
 pub(crate) fn run(args: &VerifyArgs) -> ExitCode {
     let bar = outcome::bar("verifying");
     let checked = verify_with(&args.dir, &mut |done, all| {
@@ -32,23 +41,27 @@ pub(crate) fn run(args: &VerifyArgs) -> ExitCode {
         Ok(findings) => findings,
         Err(error) => return outcome::fail(&error),
     };
+    let status =
+        if findings.is_damaged() { ExitCode::from(outcome::DAMAGED) } else { ExitCode::SUCCESS };
     if args.json {
-        println!("{}", document(&findings));
-    } else {
-        for finding in &findings.findings {
-            println!("{finding}");
-        }
-        let (first, last) = findings.seq.unwrap_or((0, 0));
-        println!(
-            "{}: {} segments, {} frames, {} events, seq {first} to {last}, {} bytes",
-            if findings.is_damaged() { "DAMAGED" } else { "clean" },
-            findings.segments,
-            findings.frames,
-            findings.events,
-            findings.bytes,
-        );
+        return outcome::answer(&document(&findings).to_string(), status);
     }
-    if findings.is_damaged() { ExitCode::from(outcome::DAMAGED) } else { ExitCode::SUCCESS }
+    let mut out = String::new();
+    for finding in &findings.findings {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{finding}");
+    }
+    let (first, last) = findings.seq.unwrap_or((0, 0));
+    let _ = writeln!(
+        out,
+        "{}: {} segments, {} frames, {} events, seq {first} to {last}, {} bytes",
+        if findings.is_damaged() { "DAMAGED" } else { "clean" },
+        findings.segments,
+        findings.frames,
+        findings.events,
+        findings.bytes,
+    );
+    outcome::answer(&out, status)
 }
 
 fn document(findings: &Findings) -> Value {

@@ -1,6 +1,5 @@
 //! Reads a journal's frames together with what is needed to understand them: the tables of the run.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use kairos_edge::frames::{Assembler, Cold, FrameError, Record, StrategyName};
@@ -46,7 +45,6 @@ impl RunTables {
 /// A walk over a journal in order.
 pub(crate) struct Walk {
     reader: Reader,
-    clocks: BTreeMap<u64, Clock>,
     /// Of the run of the newest frame.
     pub(crate) tables: RunTables,
     /// Counts up whenever `tables` change.
@@ -83,30 +81,17 @@ impl WalkError {
 }
 
 impl Walk {
-    /// From the start of the run that holds `from`, so that its tables are known.
+    /// From the start of the run that holds `from`, so that its tables are known. Where damage hides
+    /// that place, from the start of the journal: the walk meets the damage where it is.
     pub(crate) fn open(dir: &Path, from: Option<u64>) -> Result<Self, Error> {
         let journal = Journal::open(dir)?;
-        let runs = journal.runs()?;
-        let first = from.and_then(|from| {
-            runs.iter().rev().map(|run| run.first_seq).find(|&first| first <= from)
-        });
-        let reader = match first {
-            Some(first) => journal.reader_from(first)?,
-            None => journal.reader(),
+        let start_of_run = |from| {
+            let runs = journal.runs().ok()?;
+            let first = runs.iter().rev().map(|run| run.first_seq).find(|&first| first <= from)?;
+            journal.reader_from(first).ok()
         };
-        let mut walk =
-            Self { reader, clocks: BTreeMap::new(), tables: RunTables::default(), version: 0 };
-        walk.learn_clocks(&journal)?;
-        Ok(walk)
-    }
-
-    fn learn_clocks(&mut self, journal: &Journal) -> Result<(), Error> {
-        for segment in journal.segments()? {
-            let header = &segment.header;
-            let clock = Clock { tsc_hz: header.tsc_hz, start: header.created.tsc };
-            self.clocks.entry(header.run).or_insert(clock);
-        }
-        Ok(())
+        let reader = from.and_then(start_of_run).unwrap_or_else(|| journal.reader());
+        Ok(Self { reader, tables: RunTables::default(), version: 0 })
     }
 
     /// Hands the next frame to `take`, with its meaning where it is logical; `None` where nothing
@@ -115,11 +100,11 @@ impl Walk {
         &mut self,
         take: impl FnOnce(&RunTables, u64, &FrameView<'_>, Option<&Record<'_>>) -> T,
     ) -> Result<Option<T>, WalkError> {
-        let Self { reader, clocks, tables, version } = self;
+        self.learn_clock();
+        let Self { reader, tables, version } = self;
         let Some(frame) = reader.next()? else { return Ok(None) };
         if frame.run != tables.run {
-            let clock = clocks.get(&frame.run).copied().unwrap_or_default();
-            *tables = RunTables { run: frame.run, clock, ..RunTables::default() };
+            *tables = RunTables { run: frame.run, ..RunTables::default() };
             *version += 1;
         }
         if frame.is_physical() {
@@ -132,6 +117,17 @@ impl Walk {
             *version += 1;
         }
         Ok(Some(take(tables, *version, &frame, Some(&record))))
+    }
+
+    /// A run begins with frames that have no stamps, in the segment whose header says how its stamps
+    /// become nanoseconds.
+    fn learn_clock(&mut self) {
+        if self.tables.clock == Clock::default()
+            && let Some(header) = self.reader.header().filter(|it| it.run == self.tables.run)
+        {
+            self.tables.clock = Clock { tsc_hz: header.tsc_hz, start: header.created.tsc };
+            self.version += 1;
+        }
     }
 
     /// Segment and offset reached.
