@@ -13,9 +13,10 @@ use kairos_edge::config::{self as edge_config, Config, LagAction, Profile, Strat
 use kairos_edge::frames::{self, Cold, EndReason, RunEnd};
 use kairos_edge::stats::StatsError;
 use kairos_journal::{Class, Frame, Journal, Keeper, RunFacts, Status, Verdict, Writer};
-use kairos_logic::event::Verb;
+use kairos_logic::event::{Event, Verb};
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::strategy::Registry;
+use kairos_logic::units::Nanos;
 
 use crate::assemble::{self, AssembleError};
 use crate::build::BuildId;
@@ -137,7 +138,10 @@ pub fn run(
     lock_memory(config, &mut warnings)?;
     let _mask = Confined::to(&config.cores.housekeeping, &mut warnings);
 
-    let taken = take_journal(config, &table, &clock)?;
+    let mut taken = take_journal(config, &table, &clock)?;
+    if signals.resume && !taken.inherited.is_empty() {
+        taken.inherited.push(Event::command(Nanos(0), Verb::Resume, RESUME_ALL));
+    }
     warnings.extend(taken.warnings);
     let (run, first_seq) = (taken.run, taken.first_seq);
     let mind = assemble::mind(config, &table, registry, run)?;
@@ -193,8 +197,11 @@ pub fn run(
         || shared.has_failed(),
     );
     if end == End::Settled || end == End::Overdue {
-        let words =
-            RunEnd { run, reason: reason(&meters, end, virtual_time), ..last_words(&meters) };
+        let words = RunEnd {
+            run,
+            reason: reason(&meters, end, virtual_time && fault.get().is_none()),
+            ..last_words(&meters)
+        };
         let _first = ending.set(LastWords { at: clock.stamp(), payload: words.payload() });
     }
     meters.over.store(true, Ordering::Release);
@@ -224,12 +231,12 @@ fn seat_places(plans: &[ThreadPlan]) -> Vec<(String, usize, usize)> {
     places
 }
 
-fn reason(meters: &Meters, end: End, virtual_time: bool) -> EndReason {
+/// `captured` where captures were read without a fault.
+fn reason(meters: &Meters, end: End, captured: bool) -> EndReason {
     match end {
-        End::Settled if virtual_time && !meters.stop.load(Ordering::Relaxed) => {
-            EndReason::EndOfCapture
-        }
-        End::Settled => EndReason::Stopped,
+        End::Settled if meters.stop.load(Ordering::Relaxed) => EndReason::Stopped,
+        End::Settled if captured => EndReason::EndOfCapture,
+        End::Settled => EndReason::Fault,
         End::Overdue | End::JournalFailed => EndReason::Fault,
     }
 }
@@ -298,7 +305,7 @@ struct Taken {
     run: u64,
     first_seq: u64,
     warnings: Vec<String>,
-    inherited: Vec<kairos_logic::event::Event>,
+    inherited: Vec<Event>,
 }
 
 fn take_journal(
@@ -477,7 +484,13 @@ pub struct Signals {
     pub stop: Arc<AtomicBool>,
     /// The kill switch: SIGUSR2. Nothing leaves any more; only an operator clears it.
     pub kill: Arc<AtomicBool>,
+    /// Resume at the start: what an earlier run left halted, reducing or killed runs again. Journaled
+    /// like any command.
+    pub resume: bool,
 }
+
+/// Argument of a resume at the start: clears the kill switch, and takes the equity of now as peak.
+const RESUME_ALL: i64 = 3;
 
 impl Signals {
     /// Listens to the process's signals. A second SIGINT or SIGTERM ends the process at once.

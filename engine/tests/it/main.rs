@@ -8,9 +8,11 @@
     reason = "a test is one crate with a clock of its own, fails by panicking, and looks for one thing"
 )]
 
+mod bad_input;
 mod crash;
 mod determinism;
 mod harness;
 mod pipeline;
 mod process;
+mod resume;
 mod topology;
