@@ -33,6 +33,8 @@ pub(super) struct Feed {
     pub(super) book: Option<Book>,
     /// Which update of its book comes next.
     pub(super) sync: Sync,
+    /// Whether it was told that this instrument has a book, and that it is not known yet.
+    pub(super) announced: bool,
     snapshot_path: Arc<str>,
     asked_last: Option<Nanos>, // the last request, answered or not
     failures: u32,             // answers of no use since the last good one
@@ -51,6 +53,7 @@ impl Feed {
             stream: symbol.to_ascii_lowercase().into_bytes().into_boxed_slice(),
             book: (book_depth > 0).then(|| Book::new(book_depth)),
             sync: Sync::new(),
+            announced: false,
             snapshot_path: path.into(),
             asked_last: None,
             failures: 0,

@@ -268,7 +268,14 @@ impl BinanceMarket {
                 }
             }
             Step::Stale => self.counters.depth_stale += 1,
-            Step::Buffered => feed.ask(arrival.at, &mut self.budget, &mut self.counters, out),
+            Step::Buffered => {
+                // There is a book, and nobody knows it: quotes must not stand in for it.
+                if !std::mem::replace(&mut feed.announced, true) {
+                    let (id, code) = (feed.listed.id, StatusCode::Resync);
+                    publish(Event::status(arrival.at, id, self.venue, code, 0));
+                }
+                feed.ask(arrival.at, &mut self.budget, &mut self.counters, out);
+            }
             Step::Gap { expected } => {
                 let feed = usize::from(slot);
                 let found = (expected, ids.0);
@@ -291,6 +298,7 @@ impl BinanceMarket {
             return;
         };
         self.counters.gaps += 1;
+        feed.announced = true;
         let id = feed.listed.id;
         publish(Event::gap(at, id, why, expected, found));
         let detail = i64::from(why as u8);
@@ -444,6 +452,7 @@ impl BinanceMarket {
             }
             Fit::Accepted => {
                 self.counters.snapshots += 1;
+                feed.announced = true;
                 if let Err(why) = self.report_snapshot(arrival, slot, update, publish) {
                     self.broken(arrival.at, slot, why, out, publish);
                 }

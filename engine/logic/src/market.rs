@@ -146,7 +146,12 @@ impl Market {
                 known.book.invalidate();
                 known.book_top = None;
             }
-            (News::Status { venue, code, .. }, _) => self.on_status(venue, code),
+            (News::Status { venue, code, .. }, known) => {
+                if let (StatusCode::Resync, Some(known)) = (code, known) {
+                    known.has_book = true;
+                }
+                self.on_status(venue, code);
+            }
             (
                 News::Trade { .. }
                 | News::Quote { .. }

@@ -111,7 +111,7 @@ const ASK_2: &str = "ask /api/v3/depth?symbol=CCCUSDT&limit=1000";
 fn what_arrives_before_the_snapshot_waits_for_it() {
     let session = check(&[
         ("0 open", &["65535 connected 0"]),
-        ("1 depth 0 3 4 b99=9", &[ASK_0]),
+        ("1 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("2 depth 0 5 7 b98=1 a101=0", &[]),
         ("3 depth 0 8 8 a103=3", &[]),
         (
@@ -139,7 +139,7 @@ fn what_arrives_before_the_snapshot_waits_for_it() {
 #[test]
 fn a_hole_in_the_update_ids_costs_the_book() {
     check(&[
-        ("1 depth 0 3 4 b99=9", &[ASK_0]),
+        ("1 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("2 snap 0 4 b100=1", &["0 bid 1@100 u4 snapshot clear last"]),
         ("900 depth 0 6 6 b98=1", &["0 gap sequence 5 6", "0 resync 1", ASK_0]),
         ("901 depth 0 7 7 b98=2", &[]),
@@ -205,8 +205,8 @@ fn an_empty_snapshot_is_one_event() {
 #[test]
 fn a_snapshot_without_a_name_goes_where_its_ids_fit() {
     check(&[
-        ("1 depth 0 1000 1004 b99=9", &[ASK_0]),
-        ("2 depth 1 5000 5004 b99=9", &[ASK_1]),
+        ("1 depth 0 1000 1004 b99=9", &["0 resync 0", ASK_0]),
+        ("2 depth 1 5000 5004 b99=9", &["1 resync 0", ASK_1]),
         ("3 snap ? 5003 b7=7", &["1 bid 7@7 u5003 snapshot clear last", "1 bid 9@99 u5004 last"]),
         ("4 snap ? 1004 b7=7", &["0 bid 7@7 u1004 snapshot clear last"]),
         // Only the third waits, and has no updates that could fit or not.
@@ -219,7 +219,7 @@ fn a_snapshot_without_a_name_goes_where_its_ids_fit() {
 fn snapshots_are_asked_for_again_and_not_too_often() {
     check(&[
         ("0 open", &["65535 connected 0"]),
-        ("10 depth 0 3 4 b99=9", &[ASK_0]),
+        ("10 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("20 depth 0 5 5 b99=9", &[]),
         ("900 time", &[]),
         // Quiet books have no first update that would ask for them.
@@ -294,7 +294,7 @@ fn many_books_are_asked_for_within_what_a_minute_allows() {
 #[test]
 fn a_lost_connection_forgets_everything() {
     check(&[
-        ("1 depth 0 3 4 b99=9", &[ASK_0]),
+        ("1 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("2 snap 0 4 b100=1", &["0 bid 1@100 u4 snapshot clear last"]),
         ("3 close", &["65535 disconnected 0"]),
         ("4 time", &[]),
