@@ -1,13 +1,15 @@
 //! What a run did, told by its journal: no hot thread ever counts for a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use kairos_edge::frames::Record;
+use kairos_edge::frames::{Assembler, Cold, Record};
 use kairos_journal::{Error, Journal};
 use kairos_logic::event::{Event, News, ReportState, StatusCode};
+use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::order::{Action, Decision, Verdict};
+use kairos_logic::units::InstrumentId;
 use serde::Serialize;
 
 use crate::latency::{LatencyTable, Spans};
@@ -27,6 +29,8 @@ pub struct Summary {
     pub malformed: u64,
     /// Breaks of a book's continuity.
     pub gaps: u64,
+    /// Instruments whose book was not known at the end: its snapshot is missing, or did not fit.
+    pub unsynchronised: Vec<String>,
     /// The journal's directory.
     pub journal: String,
     /// Number of the run.
@@ -46,6 +50,8 @@ impl Summary {
         let mut reader = journal.reader_from(first_seq)?;
         let segments = journal.segments()?;
         let header = segments.iter().map(|it| &it.header).find(|it| it.run == run);
+        let mut parts = Assembler::default();
+        let mut books = Books::default();
         let mut spans = Spans::new(header.map_or(0, |it| it.tsc_hz));
         while let Some(frame) = reader.next()? {
             if frame.run != run || frame.is_physical() {
@@ -57,15 +63,22 @@ impl Summary {
             match record {
                 Ok(Record::Event(event)) => {
                     summary.count(&event);
+                    books.follow(&event);
                     spans.event(seq, &event, &mut |_| {});
                 }
                 Ok(Record::Decision { record, strategy_at, risk_at }) => {
                     summary.denied += u64::from(is_denied_order(&record));
                     spans.decision(&record, strategy_at, risk_at, &mut |_| {});
                 }
-                _ => {}
+                Ok(Record::Part(part)) => {
+                    if let Ok(Some(Cold::Instruments(table))) = parts.push(&part) {
+                        books.table = table;
+                    }
+                }
+                Err(_) => {}
             }
         }
+        summary.unsynchronised = books.unknown();
         summary.latency = spans.total().table();
         Ok(summary)
     }
@@ -91,6 +104,44 @@ impl Summary {
     }
 }
 
+/// Which books are known, as the feed tells it.
+#[derive(Default)]
+struct Books {
+    table: InstrumentTable,
+    lost: BTreeSet<InstrumentId>,
+}
+
+impl Books {
+    fn follow(&mut self, event: &Event) {
+        let id = event.instrument;
+        match event.news() {
+            News::Gap { .. } | News::Status { code: StatusCode::Resync, .. } => {
+                self.lost.insert(id);
+            }
+            // Levels come only once the snapshot is there.
+            News::Book { .. } => {
+                self.lost.remove(&id);
+            }
+            News::Trade { .. }
+            | News::Quote { .. }
+            | News::Status { .. }
+            | News::Timer
+            | News::Command { .. }
+            | News::Fill { .. }
+            | News::Report { .. }
+            | News::Balance { .. }
+            | News::Config { .. }
+            | News::Nothing => {}
+        }
+    }
+
+    fn unknown(&self) -> Vec<String> {
+        let symbol =
+            |id: &InstrumentId| Some(self.table.instruments.get(id.index())?.symbol.clone());
+        self.lost.iter().filter_map(symbol).collect()
+    }
+}
+
 fn is_denied_order(decision: &Decision) -> bool {
     decision.action == Action::Place && decision.verdict == Verdict::Denied
 }
@@ -109,6 +160,10 @@ impl fmt::Display for Summary {
             "orders    {}  fills {}  denied {}  malformed {}  gaps {}",
             self.orders, self.fills, self.denied, self.malformed, self.gaps
         )?;
+        if !self.unsynchronised.is_empty() {
+            let symbols = self.unsynchronised.join(", ");
+            writeln!(f, "no book   {symbols}: no snapshot, or none that fits the updates")?;
+        }
         write!(f, "{}", self.latency)
     }
 }
