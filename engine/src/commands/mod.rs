@@ -54,7 +54,7 @@ enum Verb {
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration file; replaces config/default.toml, config/<environment>.toml and config/local.toml.
+    /// The configuration file; replaces config/default.toml, config/ENVIRONMENT.toml and config/local.toml.
     #[arg(long, value_name = "F")]
     pub config: Option<PathBuf>,
     /// Overrides one value, after files and KAIROS__SECTION__KEY variables. May be repeated.
