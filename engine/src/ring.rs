@@ -67,6 +67,44 @@ macro_rules! inlet {
 
 inlet!(SingleProducerBarrier, MultiProducerBarrier, SingleConsumerBarrier, MultiConsumerBarrier);
 
+/// How many slots a turn takes: few while the consumer keeps up, more while it is behind.
+///
+/// A consumer that reads a multi-producer ring finds the newest slot by walking over one bit for each
+/// slot that waits: about 0.7 ns each, on every look, however few it then takes. With 50 000 slots
+/// waiting and four taken that is 9 µs for an event, so a consumer that fell behind would stay
+/// behind. Doubling the batch while every look finds a full one keeps the walk below a nanosecond or
+/// two for an event; what waits behind a larger batch was late anyway.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    usual: u64,
+    most: u64,
+    now: u64,
+}
+
+impl Batch {
+    /// `usual` while keeping up, up to `most` while behind.
+    #[must_use]
+    pub const fn new(usual: u64, most: u64) -> Self {
+        Self { usual, most, now: usual }
+    }
+
+    /// What the next look may take.
+    #[inline]
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.now
+    }
+
+    /// Learns from what a look took, of `asked`.
+    #[inline]
+    pub fn took(&mut self, taken: u64, asked: u64) {
+        // A look that was bounded by something else says nothing about what waits.
+        if asked == self.now {
+            self.now = if taken < asked { self.usual } else { (self.now * 2).min(self.most) };
+        }
+    }
+}
+
 /// A producer's end of a ring.
 pub trait Outlet<E>: Send {
     /// Publishes `value` in the next slot; `false` and nothing else where the ring is full.
@@ -173,5 +211,26 @@ impl FeedDoor {
         let taken = self.meters.in_taken();
         let waiting = self.meters.in_published().saturating_sub(taken);
         self.market_slots.saturating_sub(waiting) / self.meters.feeds.len().max(1) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_grows_while_behind_and_is_small_again_when_it_has_caught_up() {
+        let mut batch = Batch::new(4, 20);
+        let mut check = |taken: u64, asked: u64, next: u64| {
+            batch.took(taken, asked);
+            assert_eq!(batch.size(), next, "took {taken} of {asked}");
+        };
+        check(4, 4, 8);
+        check(8, 8, 16);
+        check(2, 2, 16);
+        check(16, 16, 20);
+        check(20, 20, 20);
+        check(19, 20, 4);
+        check(0, 4, 4);
     }
 }

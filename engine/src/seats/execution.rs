@@ -19,7 +19,7 @@ use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
 use super::OrderSlot;
 use crate::clock::Clock;
 use crate::meter::Meters;
-use crate::ring::{Inlet, Outlet};
+use crate::ring::{Batch, Inlet, Outlet};
 use crate::seat::{Looked, Seat};
 
 /// News waiting for room in IN: 4 MiB. A quarter of IN is kept free of market data for it, so it
@@ -28,7 +28,7 @@ pub const NEWS_SLOTS: usize = 1 << 16;
 /// News that one order can cause at once: that it was sent, and one answer per swept level.
 const NEWS_ROOM: usize = 8_192 + 2;
 /// Events of IN per turn.
-const INPUTS_BATCH: u64 = 64;
+const INPUTS_BATCH: Batch = Batch::new(64, 1_024);
 /// Orders per turn.
 const ORDERS_BATCH: u64 = 16;
 
@@ -60,6 +60,7 @@ pub struct ExecutionSeat<I, O, P> {
     wire: Wire,
     news: VecDeque<Event>,
     published: u64,
+    batch: Batch,
     /// Whether to wait for the durable mark as well as for the journal.
     durable_gate: bool,
     time: Time,
@@ -98,6 +99,7 @@ where
             wire: Wire::new(table),
             news: VecDeque::with_capacity(NEWS_SLOTS),
             published: 0,
+            batch: INPUTS_BATCH,
             durable_gate,
             time,
             clock,
@@ -283,8 +285,10 @@ where
 {
     fn turn(&mut self) -> Looked {
         let mut busy = self.deliver();
-        let Self { inputs, venue, .. } = self;
-        let looked = inputs.look(INPUTS_BATCH, |_, event| venue.on_event(event));
+        let Self { inputs, venue, batch, .. } = self;
+        let (before, asked) = (inputs.position(), batch.size());
+        let looked = inputs.look(asked, |_, event| venue.on_event(event));
+        batch.took(inputs.position() - before, asked);
         let ordered = self.take_orders();
         busy |= self.advance_venue();
         busy |= self.deliver();

@@ -10,11 +10,11 @@ use kairos_logic::units::Stamp;
 
 use super::OrderSlot;
 use crate::meter::Meters;
-use crate::ring::Inlet;
+use crate::ring::{Batch, Inlet};
 use crate::seat::{Looked, Seat};
 
 /// Inputs per turn: it gates nobody on IN, so the batch only bounds the turn.
-const INPUTS_BATCH: u64 = 64;
+const INPUTS_BATCH: Batch = Batch::new(64, 1_024);
 /// Orders per turn. EXECUTION waits behind it.
 const ORDERS_BATCH: u64 = 1;
 
@@ -36,6 +36,7 @@ pub struct JournalSeat<I, O> {
     orders: O,
     ink: Ink,
     durable: DurableOrders,
+    batch: Batch,
     ending: Ending,
     meters: Arc<Meters>,
 }
@@ -150,7 +151,7 @@ impl<I: Inlet<Event>, O: Inlet<OrderSlot>> JournalSeat<I, O> {
             failed: false,
             meters: Arc::clone(&meters),
         };
-        Self { inputs, orders, ink, durable, ending, meters }
+        Self { inputs, orders, ink, durable, batch: INPUTS_BATCH, ending, meters }
     }
 }
 
@@ -163,14 +164,16 @@ impl<I: Inlet<Event>, O: Inlet<OrderSlot>> Seat for JournalSeat<I, O> {
             self.meters.journal.held.add(1);
             return Looked::Idle;
         }
-        let Self { inputs, orders, ink, durable, meters, .. } = self;
-        let mut looked = inputs.look(INPUTS_BATCH, |at, event| ink.input(at.0, event));
+        let Self { inputs, orders, ink, durable, batch, meters, .. } = self;
+        let (before, asked) = (inputs.position(), batch.size());
+        let mut looked = inputs.look(asked, |at, event| ink.input(at.0, event));
+        batch.took(inputs.position() - before, asked);
         meters.journal.taken_in.set(inputs.position());
         let ordered = orders.look(ORDERS_BATCH, |_, slot| {
             // Its cause first. RISK has seen it, so it is in IN and this ends.
             let cause = slot.outcome.record().map_or(0, |it| it.cause.0 + 1);
             while inputs.position() < cause {
-                inputs.look(INPUTS_BATCH, |at, event| ink.input(at.0, event));
+                inputs.look(asked, |at, event| ink.input(at.0, event));
             }
             let seq = ink.order(slot);
             durable.wrote(seq);

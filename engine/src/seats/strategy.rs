@@ -9,11 +9,12 @@ use kairos_logic::order::{INTENTS_MAX, Intents, Proposal};
 use super::room;
 use crate::clock::Clock;
 use crate::meter::Meters;
-use crate::ring::{Inlet, Outlet};
+use crate::ring::{Batch, Inlet, Outlet};
 use crate::seat::{Looked, Seat};
 
-/// Events per turn. RISK sees none of a batch before its last is done, so this is small.
-const BATCH: u64 = 4;
+/// Events per turn. RISK sees none of a batch before its last is done, so this is small while
+/// STRATEGY keeps up.
+const BATCH: Batch = Batch::new(4, 256);
 
 /// Slots of PROPOSALS: 256 events that all have the most intents allowed. 256 KiB.
 pub const PROPOSALS_SLOTS: usize = 256 * INTENTS_MAX;
@@ -25,6 +26,7 @@ pub struct StrategySeat<I, O> {
     desk: Desk,
     intents: Intents,
     published: u64,
+    batch: Batch,
     journal_first: bool,
     clock: Clock,
     meters: Arc<Meters>,
@@ -42,7 +44,8 @@ impl<I: Inlet<Event>, O: Outlet<Proposal>> StrategySeat<I, O> {
         meters: Arc<Meters>,
     ) -> Self {
         let intents = Intents::new();
-        Self { inputs, proposals, desk, intents, published: 0, journal_first, clock, meters }
+        let (published, batch) = (0, BATCH);
+        Self { inputs, proposals, desk, intents, published, batch, journal_first, clock, meters }
     }
 
     /// Events that may be taken now. There is always room for what they cause: the seat holds
@@ -53,9 +56,9 @@ impl<I: Inlet<Event>, O: Outlet<Proposal>> StrategySeat<I, O> {
         let journaled = if self.journal_first {
             self.meters.journal.taken_in.get().saturating_sub(self.inputs.position())
         } else {
-            BATCH
+            u64::MAX
         };
-        (free / INTENTS_MAX as u64).min(BATCH).min(journaled)
+        (free / INTENTS_MAX as u64).min(self.batch.size()).min(journaled)
     }
 }
 
@@ -68,6 +71,7 @@ impl<I: Inlet<Event>, O: Outlet<Proposal>> Seat for StrategySeat<I, O> {
             }
             return Looked::Idle;
         }
+        let before = self.inputs.position();
         let Self { inputs, proposals, desk, intents, published, clock, .. } = self;
         let looked = inputs.look(allowance, |cause, event| {
             intents.clear();
@@ -82,7 +86,9 @@ impl<I: Inlet<Event>, O: Outlet<Proposal>> Seat for StrategySeat<I, O> {
                 *published += 1;
             }
         });
-        self.meters.strategy.taken_in.set(self.inputs.position());
+        let position = self.inputs.position();
+        self.batch.took(position - before, allowance);
+        self.meters.strategy.taken_in.set(position);
         looked
     }
 }

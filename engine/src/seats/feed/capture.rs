@@ -18,6 +18,10 @@ use crate::meter::Meters;
 use crate::ring::FeedDoor;
 use crate::seat::{Looked, Seat};
 
+/// Events that may wait in IN before a capture that is not in lockstep reads on. Enough to keep two
+/// threads busy, some tenths of a second of a busy market.
+const AHEAD_MAX: u64 = 64;
+
 /// How fast recorded time passes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
@@ -164,6 +168,17 @@ impl CaptureFeed {
         }
     }
 
+    /// Whether the pipeline is ready for more. In lockstep: when every seat has everything. Else when
+    /// little waits: a feed that ran far ahead would trade with reports that come a minute of
+    /// recorded time late.
+    fn may_go_on(&self) -> bool {
+        if self.lockstep {
+            return self.meters.is_settled();
+        }
+        let waiting = self.meters.in_published().saturating_sub(self.meters.in_taken());
+        waiting <= AHEAD_MAX
+    }
+
     /// Reads ahead by one line. What cannot be read ends the capture, and the run with it.
     fn read_line(&mut self) {
         self.next_line = self.lines.peek().unwrap_or_else(|error| {
@@ -305,7 +320,7 @@ impl Seat for CaptureFeed {
             }
             return Looked::Idle;
         }
-        if self.lockstep && !self.meters.is_settled() {
+        if !self.may_go_on() {
             return Looked::Idle;
         }
         if !self.opened {
