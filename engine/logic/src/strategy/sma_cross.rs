@@ -66,11 +66,12 @@ impl SmaCross {
         };
         read.finish()?;
         let places = |bars: i64| usize::try_from(bars).unwrap_or(1);
-        let series = Series {
+        // Made anew for each: a clone would come without the room for later bars.
+        let series = || Series {
             bars: BarBuilder::new(options),
             averages: Averages::new(places(short), places(long)),
         };
-        let each = |id: &InstrumentId| (*id, series.clone());
+        let each = |id: &InstrumentId| (*id, series());
         Ok(Self { size, series: spec.instruments.iter().map(each).collect() })
     }
 
