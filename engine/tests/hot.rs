@@ -5,7 +5,6 @@
 //! its name.
 #![expect(
     unreachable_pub,
-    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a test is one crate, fails by panicking, and says what it skips"

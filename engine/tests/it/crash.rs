@@ -237,10 +237,16 @@ fn a_halt_survives_kill_9_and_every_restart_after_it() {
             |it: &&Decision| it.action == Action::Place && !it.flags.has(OrderFlags::REDUCE_ONLY);
         let entries: Vec<_> = run.decisions.iter().filter(entry).collect();
         assert!(!entries.is_empty(), "run {}: no strategy tried to trade", run.number);
+        // A book that is not known yet is the first thing to refuse for.
+        let mut halted = 0;
         for decision in entries {
-            let verdict = (decision.verdict, decision.code);
-            assert_eq!(verdict, (Said::Denied, Code::Halted), "run {}: {decision:?}", run.number);
+            let said = (decision.verdict, decision.state);
+            assert_eq!(said, (Said::Denied, RiskState::Halted), "{}: {decision:?}", run.number);
+            let code = decision.code;
+            assert!(matches!(code, Code::Halted | Code::MarketDataStale), "{decision:?}");
+            halted += u32::from(code == Code::Halted);
         }
+        assert!(halted > 0, "run {}", run.number);
     }
     assert!(setup.verify().equal);
 }
