@@ -26,6 +26,8 @@ pub mod seats;
 pub mod assemble;
 pub mod feeds;
 pub mod fold;
+mod journaling;
+pub mod operator;
 pub mod page;
 pub mod run;
 pub mod simulated;
