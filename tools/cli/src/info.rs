@@ -63,9 +63,8 @@ struct Info {
     live: bool,
     runs: Vec<Run>,
     events: BTreeMap<String, u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Of the inputs' `at`, nanoseconds since 1970; `null` without any input.
     first_at: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     last_at: Option<u64>,
     instruments: Vec<String>,
     segments: Vec<Segment>,

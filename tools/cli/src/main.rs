@@ -1,6 +1,7 @@
 //! `kairos`: the operator's tool. Reads what the engine leaves; needs no living engine.
 
 mod dump;
+mod fingerprint;
 mod info;
 mod latency;
 mod outcome;
@@ -8,10 +9,9 @@ mod recover;
 mod verify;
 mod walk;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use kairos_engine::commands::replay;
 use kairos_logic::strategy::Registry;
 
@@ -57,32 +57,7 @@ enum JournalVerb {
     /// Seal what a killed run left; prints the report.
     Recover(recover::RecoverArgs),
     /// Digest over sequence, type, version and payload of every logical frame; equal for equal runs.
-    Fingerprint(FingerprintArgs),
-}
-
-/// Digest of a journal's content.
-#[derive(Debug, Args)]
-struct FingerprintArgs {
-    /// The journal's directory.
-    dir: PathBuf,
-    /// Print one JSON document.
-    #[arg(long)]
-    json: bool,
-}
-
-fn fingerprint(args: &FingerprintArgs) -> ExitCode {
-    match kairos_journal::fingerprint(&args.dir) {
-        Ok((digest, frames)) => {
-            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            let said = if args.json {
-                serde_json::json!({ "fingerprint": hex, "frames": frames }).to_string()
-            } else {
-                format!("{hex}  {frames} frames")
-            };
-            outcome::answer(&said, ExitCode::SUCCESS)
-        }
-        Err(error) => outcome::fail(&error),
-    }
+    Fingerprint(fingerprint::FingerprintArgs),
 }
 
 fn main() -> ExitCode {
@@ -103,7 +78,7 @@ fn main() -> ExitCode {
             JournalVerb::Dump(args) => dump::run(&args),
             JournalVerb::Latency(args) => latency::run(&args),
             JournalVerb::Recover(args) => recover::run(&args),
-            JournalVerb::Fingerprint(args) => fingerprint(&args),
+            JournalVerb::Fingerprint(args) => fingerprint::run(&args),
         },
     }
 }

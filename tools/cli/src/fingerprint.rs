@@ -1,0 +1,42 @@
+//! `kairos journal fingerprint`: one digest for a journal's content.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::outcome;
+
+const EXAMPLES: &str = "Examples:
+  kairos journal fingerprint DIR
+  test \"$(kairos journal fingerprint A)\" = \"$(kairos journal fingerprint B)\" && echo same
+
+Stamps and the journal's own frames are outside: two runs over the same captures with the same
+configuration, all seats on one CPU, have one fingerprint.";
+
+/// Digest over sequence, type, version and payload of every logical frame.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct FingerprintArgs {
+    /// The journal's directory.
+    dir: PathBuf,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads the whole journal and prints the digest.
+pub(crate) fn run(args: &FingerprintArgs) -> ExitCode {
+    match kairos_journal::fingerprint(&args.dir) {
+        Ok((digest, frames)) => {
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let said = if args.json {
+                serde_json::json!({ "fingerprint": hex, "frames": frames }).to_string()
+            } else {
+                format!("{hex}  {frames} frames")
+            };
+            outcome::answer(&said, ExitCode::SUCCESS)
+        }
+        Err(error) => outcome::fail(&error),
+    }
+}

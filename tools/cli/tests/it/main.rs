@@ -1,0 +1,13 @@
+//! The tool as its users have it: the real binary, on journals that the engine wrote and on journals
+//! that nobody should have.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod dump;
+mod follow;
+mod harness;
+mod journals;
+mod latency;
+mod replay;
+mod states;
+mod usage;
+mod verbs;
