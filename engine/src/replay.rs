@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kairos_edge::frames::{Assembler, Cold as ColdRecord, FrameError, Part, Record};
 use kairos_edge::render;
@@ -59,6 +60,9 @@ pub enum ReplayError {
         overlay: bool,
     },
 }
+
+/// Sequence of the input that logic was given last: what a panic hook names as its cause.
+pub static GIVEN: AtomicU64 = AtomicU64::new(0);
 
 /// Which part of the journal is compared.
 #[derive(Clone, Copy, Debug, Default)]
@@ -221,6 +225,7 @@ fn walk(
                     Some(run) => run,
                     None => run.insert(cold.assemble(registry, overlay, visitor)?),
                 };
+                GIVEN.store(frame.seq, Ordering::Relaxed);
                 visitor.input(frame.seq, &event, &mut run.mind, &run.table);
             }
             Record::Decision { record, .. } => {

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +13,9 @@ use kairos_journal::{Class, Journal};
 use kairos_logic::strategy::Registry;
 
 use super::answer;
+use crate::pin;
 use crate::replay::{self, Range, ReplayError, Report, WhatIf};
+use crate::start;
 
 const EXAMPLES: &str = "Examples:
   replay DIR --verify                          every decision again, compared byte for byte
@@ -19,7 +23,8 @@ const EXAMPLES: &str = "Examples:
   replay DIR --what-if tighter.toml            a file with, say, [risk] max_order_notional = \"100\"
 
 Exit status: 0 equal, or nothing to compare; 1 no journal, or a strategy kind that this binary does
-not have; 2 a decision differs, or the journal is damaged; 64 usage; 78 the --what-if file is wrong.";
+not have; 2 a decision differs, or the journal is damaged; 64 usage; 70 a strategy panicked, as it did
+in the engine; 78 the --what-if file is wrong.";
 
 /// Repeat a journal's decisions from its inputs.
 ///
@@ -50,7 +55,11 @@ pub struct ReplayArgs {
 }
 
 /// Replays and prints what was found.
+///
+/// What made a seat of the engine panic makes replay panic again: the process then ends with the
+/// status that the engine ended with, and says which input it was.
 pub fn run(args: &ReplayArgs, registry: &Registry) -> ExitCode {
+    end_process_on_panic();
     let range = Range { from: args.from_seq, to: args.to_seq };
     let bar = progress_bar(args);
     let mut progress = |seq: u64| bar.set_position(seq);
@@ -75,6 +84,14 @@ pub fn run(args: &ReplayArgs, registry: &Registry) -> ExitCode {
         Ok(report) => show(&report, args),
         Err(error) => fail(&error),
     }
+}
+
+fn end_process_on_panic() {
+    panic::set_hook(Box::new(|info| {
+        let seq = replay::GIVEN.load(Ordering::Relaxed);
+        eprintln!("kairos: replay: at the input with seq {seq}: {info}");
+        pin::end_process(start::FAULT)
+    }));
 }
 
 /// A bar on stderr, drawn only on a terminal.
