@@ -14,5 +14,6 @@ mod determinism;
 mod harness;
 mod pipeline;
 mod process;
+mod replay;
 mod resume;
 mod topology;
