@@ -1,0 +1,182 @@
+//! Figures of kairos, each beside a floor or a peer that ran in the same process, round by round.
+//!
+//! `cargo run --release -p kairos-benches -- [--json] [NAME…]`. Without names every bench runs. A
+//! ratio is the median of the ratios of single rounds, given with the lowest and the highest: on a
+//! shared or virtual machine the host's moods last seconds, and only what ran within the same
+//! moments can be compared. Absolute values belong to the host printed above them.
+//!
+//! Each bench describes itself in the documentation of its module; `--help` has the short form.
+
+mod alloc;
+mod host;
+mod jitter;
+mod journaling;
+mod report;
+mod stats;
+mod threads;
+
+mod append;
+mod decode;
+mod hop;
+mod replay;
+mod tick_to_order;
+mod traffic;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use kairos_engine::clock::Clock;
+use kairos_engine::pin;
+
+use crate::host::Host;
+use crate::jitter::Probe;
+use crate::report::{Findings, Report};
+
+#[global_allocator]
+static ALLOCATOR: alloc::Counting = alloc::Counting;
+
+/// Measures kairos against floors and peers in the same process.
+///
+/// Rows of one bench run interleaved, in at least 7 rounds; ratios are medians of the rounds'
+/// ratios. Beside each result stands what the host did meanwhile: a tail no longer than the gaps of
+/// an idle loop is the host's. Build with --release, on a machine where nothing else runs.
+#[derive(Debug, Parser)]
+#[command(name = "kairos-benches", version)]
+struct Arguments {
+    /// One JSON object per bench and line on stdout.
+    #[arg(long)]
+    json: bool,
+    /// Which; all when none is named.
+    #[arg(value_name = "NAME")]
+    names: Vec<Name>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Name {
+    /// Round trip over two rings against two atomics, and against channels and queues.
+    Hop,
+    /// The scanner against simd-json and serde_json, by kind of message.
+    Decode,
+    /// A journal append against a plain copy, on tmpfs and on disk, with page faults.
+    Append,
+    /// Frame bytes to order text: fused, split, straight-line, and tokio; open loop.
+    TickToOrder,
+    /// Replay of a journal against the same decisions over events in memory.
+    Replay,
+}
+
+impl Name {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Hop => "hop",
+            Self::Decode => "decode",
+            Self::Append => "append",
+            Self::TickToOrder => "tick_to_order",
+            Self::Replay => "replay",
+        }
+    }
+
+    fn run(self, bench: &mut Bench) -> Result<Findings, Trouble> {
+        match self {
+            Self::Hop => hop::run(bench),
+            Self::Decode => decode::run(bench),
+            Self::Append => append::run(bench),
+            Self::TickToOrder => tick_to_order::run(bench),
+            Self::Replay => replay::run(bench),
+        }
+    }
+}
+
+/// What every bench needs.
+struct Bench {
+    clock: Clock,
+    /// CPUs that may be used, at least one.
+    cpus: Vec<u16>,
+    probe: Probe,
+}
+
+impl Bench {
+    /// The CPU of what is measured, and that of its helper or peer: the same where there is one.
+    fn two_cpus(&self) -> (u16, u16) {
+        let hot = self.cpus.first().copied().unwrap_or_default();
+        (hot, self.cpus.get(1).copied().unwrap_or(hot))
+    }
+
+    /// Looks at the host's jitter on the CPU of what is measured.
+    fn look_at_jitter(&mut self) {
+        let (hot, _) = self.two_cpus();
+        let Self { clock, probe, .. } = self;
+        threads::on(hot, || probe.look(clock));
+    }
+
+    /// Nanoseconds from one stamp to another, with fractions.
+    #[expect(clippy::cast_precision_loss, reason = "a span of a day in ticks has 48 bits")]
+    fn nanos_per_tick(&self) -> f64 {
+        1e9 / self.clock.ticks_per_second() as f64
+    }
+}
+
+/// Why a bench could not run: one line, naming what was tried.
+#[derive(Debug)]
+struct Trouble(String);
+
+impl Trouble {
+    /// `what` failed, because of `why`.
+    fn new(what: &str, why: impl fmt::Display) -> Self {
+        Self(format!("{what}: {why}"))
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let status = if error.use_stderr() { 64 } else { 0 };
+            // Whoever closed stdout does not want to read it.
+            let _printed = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let names = match arguments.names.as_slice() {
+        [] => Name::value_variants(),
+        named => named,
+    };
+    let mut failed = false;
+    for &name in names {
+        match measure(name) {
+            Ok(report) => show(&report, arguments.json),
+            Err(trouble) => {
+                eprintln!("kairos-benches: {}: {trouble}", name.text());
+                failed = true;
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn measure(name: Name) -> Result<Report, Trouble> {
+    let cpus = pin::usable_cpus().map_err(|error| Trouble::new("usable CPUs", error))?;
+    let clock = Clock::new();
+    let host = Host::look(&clock);
+    let mut bench = Bench { clock, cpus, probe: Probe::default() };
+    bench.look_at_jitter();
+    let findings = name.run(&mut bench)?;
+    Ok(findings.under(name.text(), host, bench.probe.sum_up()))
+}
+
+#[expect(clippy::print_stdout, reason = "this is the command's answer")]
+fn show(report: &Report, json: bool) {
+    if json {
+        println!("{}", serde_json::json!(report));
+    } else {
+        println!("{report}");
+    }
+}
