@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use kairos_edge::frames::Record;
 use kairos_engine::replay::{self, Range, ReplayError, Report, WhatIf};
+use kairos_journal::{Frame, Journal, Options, RunFacts, create};
 use kairos_logic::event::News;
 use kairos_logic::order::{Action, Verdict};
 use kairos_logic::strategy::Registry;
@@ -234,4 +236,92 @@ fn a_journal_without_any_event_replays_as_nothing() {
     assert_eq!(said.status, Some(0), "{said:?}");
     let told: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((told["events"].as_u64(), told["equal"].as_bool()), (Some(0), Some(true)));
+}
+
+/// A frame on its way from one journal to another.
+#[derive(Clone, Debug)]
+struct Copied {
+    ts: u64,
+    kind: u16,
+    schema: u16,
+    ext: Vec<u64>,
+    payload: Vec<u8>,
+    is_decision: bool,
+}
+
+/// Writes the frames of the setup's one run into another journal, as `edit` leaves them, and
+/// replays that: what somebody does who can compute checksums.
+fn forge(setup: &Setup, edit: impl FnOnce(&mut Vec<Copied>)) -> Report {
+    let mut frames = Vec::new();
+    let mut reader = Journal::open(&setup.journal_dir()).unwrap().reader();
+    while let Some(frame) = reader.next().unwrap() {
+        if !frame.is_physical() {
+            let read = Record::read(frame.kind, frame.schema, frame.ts, frame.ext(), frame.payload);
+            frames.push(Copied {
+                ts: frame.ts,
+                kind: frame.kind,
+                schema: frame.schema,
+                ext: frame.ext().to_vec(),
+                payload: frame.payload.to_vec(),
+                is_decision: matches!(read.unwrap(), Record::Decision { .. }),
+            });
+        }
+    }
+    edit(&mut frames);
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 16 << 20, ..Options::default() };
+    let (mut writer, keeper, _) = create(dir.path(), &options, RunFacts::default()).unwrap();
+    for it in &frames {
+        let Copied { ts, kind, schema, ext, payload, .. } = it;
+        let (ts, kind, schema) = (*ts, *kind, *schema);
+        writer.append(&Frame { ts, kind, schema, lane: 0, ext, payload }).unwrap();
+    }
+    writer.end_run(0, b"").map_err(|(_, why)| why).unwrap();
+    keeper.finish().unwrap();
+    assert!(!kairos_journal::verify(dir.path()).unwrap().is_damaged());
+    verify(dir.path(), Range::default())
+}
+
+#[test]
+fn a_decision_that_is_altered_missing_or_left_over_is_a_difference() {
+    let setup = Setup::seeded(47, 8);
+    setup.run();
+    let decisions = setup.content().decisions;
+    let last = decisions.len() - 1;
+    assert!(last > 20);
+    let check = |what: &str, edit: &dyn Fn(&mut Vec<Copied>, &[usize]), equal: bool| {
+        let report = forge(&setup, |frames| {
+            let places = (0..frames.len()).filter(|&it| frames[it].is_decision);
+            let places: Vec<usize> = places.collect();
+            edit(frames, &places);
+        });
+        assert_eq!(report.equal, equal, "{what}: {report:?}");
+        assert_eq!(report.first_difference.is_none(), equal, "{what}: {report:?}");
+        report.first_difference
+    };
+    check("untouched", &|_, _| {}, true);
+    // The last byte of the 64-bit price, somewhere in the payload: any byte of it will do.
+    let altered = check(
+        "altered",
+        &|frames, places| {
+            let bytes = &mut frames[places[last / 2]].payload;
+            bytes[24] ^= 1;
+        },
+        false,
+    );
+    assert_eq!(altered.unwrap().seq, Some(decisions[last / 2].0));
+    check("missing", &|frames, places| drop(frames.remove(places[last / 2])), false);
+    let missing =
+        check("missing at the end", &|frames, places| drop(frames.remove(places[last])), false);
+    assert_eq!(missing.unwrap().journaled, None, "nothing was journaled where one was decided");
+    let extra = |frames: &mut Vec<Copied>, places: &[usize]| {
+        let again = frames[places[last]].clone();
+        frames.push(again);
+    };
+    let left_over = check("left over", &extra, false);
+    assert_eq!(left_over.unwrap().recomputed, None, "nothing was decided where one is journaled");
+    let without_an_input = |frames: &mut Vec<Copied>, places: &[usize]| {
+        drop(frames.remove(places[last] - 1));
+    };
+    check("a cause is missing", &without_an_input, false);
 }
