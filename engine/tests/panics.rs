@@ -3,7 +3,7 @@
 //!
 //! This test is such a binary. Started with a verb it is an engine with the strategy `fuse`;
 //! started by the test runner it starts itself and looks at what is left.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test panics, or says what it did")]
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,12 +19,7 @@ use kairos_logic::strategy::{Context, Registry, Strategy, StrategySpec};
 use harness::{Setup, fused, map};
 
 #[path = "it/harness.rs"]
-#[expect(
-    dead_code,
-    unreachable_pub,
-    clippy::disallowed_methods,
-    reason = "shared with other tests"
-)]
+#[expect(dead_code, unreachable_pub, reason = "shared with other tests")]
 mod harness;
 
 /// Panics on its `after`-th trade.

@@ -12,6 +12,7 @@ mod bad_input;
 mod crash;
 mod determinism;
 mod harness;
+mod own_strategy;
 mod pipeline;
 mod process;
 mod replay;
