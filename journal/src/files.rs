@@ -235,8 +235,11 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The text is a courtesy to whoever finds the lock held; closing the file frees it.
+        // The text is a courtesy to whoever finds the lock held.
         let _ = self.file.set_len(0);
+        // Closing frees the lock only with the last copy of the descriptor, and a child that another
+        // thread starts at this moment has one until it is another program.
+        let _ = self.file.unlock();
     }
 }
 

@@ -52,6 +52,7 @@ pub struct Keeper {
     preparation: Option<Preparation>,
     live: VecDeque<Live>, // oldest first; the front is the one in use, or to be sealed
     given: usize,         // segments handed over
+    sealed: Option<SegmentEnd>, // the last segment that was sealed
     watermark: Watermark,
     file: File, // `durable`
     pad_asked: bool,
@@ -79,6 +80,7 @@ impl Keeper {
             preparation: None,
             live: VecDeque::new(),
             given: 0,
+            sealed: None,
             watermark,
             file,
             pad_asked: false,
@@ -131,10 +133,8 @@ impl Keeper {
         if self.shared.has_failed() && !self.out_of_space() {
             return Err(not_ended(format!("{:?}", self.shared.status())));
         }
-        let mut last = None;
         while let Some(end) = self.live.front().and_then(|live| live.segment.left()) {
             self.retire(end)?;
-            last = Some(end);
         }
         if let Some(unfinished) = self.preparation.take() {
             unfinished.abandon();
@@ -144,7 +144,8 @@ impl Keeper {
             fs::remove_file(path).map_err(Error::io("remove", path))?;
         }
         sync_dir(&self.dir.seg())?;
-        if let Some(end) = last {
+        // A turn after the end of the run may have sealed the last one already.
+        if let Some(end) = self.sealed {
             let last = (end.last_seq, end.last_crc);
             manifest::end(&self.dir, self.header.run, RunStatus::Ended, last, wall_ns())?;
         }
@@ -295,6 +296,7 @@ impl Keeper {
         if live.locked {
             live.segment.unlock();
         }
+        self.sealed = Some(end);
         self.shared.count_sealed();
         self.shared.count_flush(bytes, nanos(start));
         Ok(())

@@ -42,6 +42,21 @@ fn runs_continue_each_other() {
 }
 
 #[test]
+fn an_ended_run_is_ended_although_a_turn_sealed_it_before_the_keeper_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, mut keeper, _) = open(dir.path());
+    put_events(&mut writer, &mut keeper, 10);
+    writer.end_run(0, b"end").map_err(|(_, why)| why).unwrap();
+    while keeper.shared().sealed() == 0 {
+        assert_ne!(keeper.turn(), Turn::Failed);
+    }
+    keeper.finish().unwrap();
+    let runs = Journal::open(dir.path()).unwrap().runs().unwrap();
+    assert_eq!((runs[0].status, runs[0].last_seq), (RunStatus::Ended, Some(10)));
+    assert!(verify(dir.path()).unwrap().findings.is_empty());
+}
+
+#[test]
 fn fingerprint_ignores_stamps_time_segments_and_runs() {
     let check = |segment_bytes: u64, runs: &[u64], stamp: u64| {
         let dir = tempfile::tempdir().unwrap();
