@@ -17,4 +17,6 @@ mod pipeline;
 mod process;
 mod replay;
 mod resume;
+mod samples;
+mod stop;
 mod topology;

@@ -107,6 +107,14 @@ impl Alive {
         alive
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        // SAFETY: takes two numbers; the child is not waited for yet, so the id is still its own.
+        let sent = unsafe { libc::kill(id, signal) };
+        assert_eq!(sent, 0, "signal {signal} to {id}");
+    }
+
     /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
