@@ -27,7 +27,11 @@ fn run(setup: &Setup, set: &[&str]) -> Said {
 
 /// The lines on stderr that tell what is wrong: not the ones that tell what runs.
 fn complaints(said: &Said) -> Vec<&str> {
-    let told = |it: &&str| !it.starts_with("kairos-engine: run ") && !it.contains(": warning: ");
+    let told = |it: &&str| {
+        !it.starts_with("kairos-engine: run ")
+            && !it.contains(": warning: ")
+            && !it.contains(": alarm: ")
+    };
     said.err.lines().filter(told).collect()
 }
 
