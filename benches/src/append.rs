@@ -74,7 +74,7 @@ fn measure(
         keeping.wait_until_prepared(1)?;
         let warm_up = if round == 0 { WARM_UP_BATCHES } else { BATCHES / 20 };
         let pace = Pace { clock: &bench.clock, ns: bench.nanos_per_tick(), warm_up };
-        threads::on(hot, || {
+        threads::measured_on(hot, || {
             let (samples, faulted) = pace.round(&events, |it| write(&mut writer, it));
             append.push(samples);
             faults += faulted;

@@ -62,7 +62,7 @@ fn measure(
     for _ in 0..ROUNDS {
         let (hot, _) = bench.two_cpus();
         let lap = Lap { bench, messages, per_sample };
-        threads::on(hot, || {
+        threads::measured_on(hot, || {
             scanner.push(lap.times(|it| keep(&decoder.scan(it))));
             tape.push(lap.times(|it| keep(&decoder.parse(it))));
             serde.push(lap.times(|it| keep(&typed(it))));

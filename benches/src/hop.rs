@@ -1,10 +1,16 @@
 //! `hop`: what it costs to hand 64 bytes to another core and get an answer.
 //!
 //! Two threads on two CPUs play ping-pong. The floor is two atomics on two cache lines: no queue can
-//! be quicker. Then come the engine's rings (single producer, [`Outlet`] and [`Inlet`] as the seats
-//! use them), and queues that others use for the same. All spin; the two rows marked `block` wait as
-//! their authors meant them to. Round trips are measured singly for the percentiles; the ratio to
-//! the floor is formed from means of 32, because the clock may advance in steps of 10 ns.
+//! be quicker. Beside it stand the engine's rings (single producer, [`Outlet`] and [`Inlet`] as the
+//! seats use them) with the same eight bytes in a slot: `rtt_over_floor` compares like with like.
+//!
+//! Messages of 64 bytes, as events are, move a second line each way, whatever carries them: one with
+//! the message, one that says it is there. So they have a floor of their own, two atomics and a plain
+//! array of as many slots as every queue has, written one after the other; and the queues that others
+//! use for the same are measured with them. All spin;
+//! the two rows marked `block` wait as their authors meant them to. Round trips are measured singly
+//! for the percentiles; ratios are formed from means of 32, because the clock may advance in steps
+//! of 10 ns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,26 +40,49 @@ const WARM_UP: usize = 2 * SLOTS;
 /// Trips in a mean.
 const MEAN_OF: usize = 32;
 
-/// What is sent: a cache line, as an event is.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(align(64))]
-struct Message {
-    number: u64,
-    _rest: [u64; 7],
+/// What is sent.
+trait Message: Copy + Default + Send + Sync + 'static {
+    /// The message with this number, in all of its bytes.
+    fn new(number: u64) -> Self;
+    /// Its number, from all of its bytes.
+    fn number(&self) -> u64;
 }
 
-impl Message {
-    const fn new(number: u64) -> Self {
-        Self { number, _rest: [number; 7] }
+impl Message for u64 {
+    #[inline]
+    fn new(number: u64) -> Self {
+        number
+    }
+
+    #[inline]
+    fn number(&self) -> u64 {
+        *self
+    }
+}
+
+/// A cache line, as an event is.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Line([u64; 8]);
+
+impl Message for Line {
+    #[inline]
+    fn new(number: u64) -> Self {
+        Self([number; 8])
+    }
+
+    #[inline]
+    fn number(&self) -> u64 {
+        self.0.iter().fold(u64::MAX, |all, word| all & word)
     }
 }
 
 /// One side of a connection in both directions.
-trait Port: Send {
+trait Port<M>: Send {
     /// Sends; there is always room, because one message is under way at a time.
-    fn send(&mut self, message: Message);
+    fn send(&mut self, message: M);
     /// Waits for the next.
-    fn take(&mut self) -> Message;
+    fn take(&mut self) -> M;
 }
 
 /// Runs the benches of this module.
@@ -62,20 +91,25 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
     if cpus.0 == cpus.1 {
         return Err(Trouble::new("hop", "needs two usable CPUs"));
     }
-    let mut floor = Row::new("two atomics (floor)");
-    let mut ring = Row::new("kairos ring, single producer");
+    let mut floor = Row::new("8 B: two atomics (floor)");
+    let mut small = Row::new("8 B: kairos ring, single producer");
+    let mut line_floor = Row::new("64 B: two atomics, an array of slots");
+    let mut ring = Row::new("64 B: kairos ring, single producer");
     let mut peers = [
-        Row::new("rtrb"),
-        Row::new("crossbeam ArrayQueue"),
-        Row::new("crossbeam channel, spin"),
-        Row::new("std sync_channel, spin"),
+        Row::new("64 B: rtrb"),
+        Row::new("64 B: crossbeam ArrayQueue"),
+        Row::new("64 B: crossbeam channel, spin"),
+        Row::new("64 B: std sync_channel, spin"),
     ];
-    let mut blocking = [Row::new("crossbeam channel, block"), Row::new("std sync_channel, block")];
+    let mut blocking =
+        [Row::new("64 B: crossbeam channel, block"), Row::new("64 B: std sync_channel, block")];
     for _ in 0..ROUNDS {
         let clock = &bench.clock;
         let play = Play { clock, cpus, ns: bench.nanos_per_tick(), trips: TRIPS };
         floor.push(play.trips_of(atomics()));
-        ring.push(play.trips_of(rings()));
+        small.push(play.trips_of(rings::<u64>()));
+        line_floor.push(play.trips_of(lines()));
+        ring.push(play.trips_of(rings::<Line>()));
         let [rtrb, array, crossbeam, std] = &mut peers;
         rtrb.push(play.trips_of(rtrbs()));
         array.push(play.trips_of(arrays()));
@@ -88,14 +122,16 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
         bench.look_at_jitter();
     }
     let mut found = Findings::default();
-    for row in [&floor, &ring].into_iter().chain(&peers).chain(&blocking) {
+    for row in [&floor, &small, &line_floor, &ring].into_iter().chain(&peers).chain(&blocking) {
         found.row(&row.singles);
     }
-    found.asked("rtt_over_floor", ring.means.over(&floor.means, 0.5), "<= 1.25");
+    found.asked("rtt_over_floor", small.means.over(&floor.means, 0.5), "<= 1.25");
+    found.ratio("line_rtt_over_line_floor", ring.means.over(&line_floor.means, 0.5));
+    found.ratio("line_rtt_over_floor", ring.means.over(&floor.means, 0.5));
     for (name, peer) in ["rtrb", "array_queue", "crossbeam", "std"].iter().zip(&peers) {
-        found.ratio(format!("{name}_over_rtt"), peer.means.over(&ring.means, 0.5));
+        found.ratio(format!("{name}_over_line_rtt"), peer.means.over(&ring.means, 0.5));
     }
-    found.note(format!("round trips between CPU {} and CPU {}; 64-byte messages", cpus.0, cpus.1));
+    found.note(format!("round trips between CPU {} and CPU {}", cpus.0, cpus.1));
     Ok(found)
 }
 
@@ -127,7 +163,10 @@ struct Play<'a> {
 impl Play<'_> {
     /// Nanoseconds of each round trip, in their order.
     #[expect(clippy::cast_precision_loss, reason = "ticks of microseconds")]
-    fn trips_of<A: Port, B: Port>(&self, (mut here, mut there): (A, B)) -> Vec<f64> {
+    fn trips_of<M: Message, A: Port<M>, B: Port<M>>(
+        &self,
+        (mut here, mut there): (A, B),
+    ) -> Vec<f64> {
         let total = WARM_UP + self.trips;
         let line = StartLine::default();
         let mut stamps = vec![0_u64; self.trips + 1];
@@ -135,6 +174,7 @@ impl Play<'_> {
             scope.spawn(|| {
                 threads::pin(self.cpus.1);
                 line.wait_for(2);
+                threads::raise(0);
                 for _ in 0..total {
                     let message = there.take();
                     there.send(message);
@@ -143,17 +183,18 @@ impl Play<'_> {
             scope.spawn(|| {
                 threads::pin(self.cpus.0);
                 line.wait_for(2);
+                threads::raise(0);
                 for number in 0..WARM_UP as u64 {
-                    here.send(Message::new(number));
+                    here.send(M::new(number));
                     here.take();
                 }
                 // A stamp ends one trip and begins the next: one reading for each.
                 let mut number = WARM_UP as u64;
                 stamps[0] = self.clock.stamp().0;
                 for stamp in &mut stamps[1..] {
-                    here.send(Message::new(number));
+                    here.send(M::new(number));
                     let answer = here.take();
-                    assert_eq!(answer.number, number, "a queue keeps the order");
+                    assert_eq!(answer.number(), number, "a queue keeps the order");
                     number += 1;
                     *stamp = self.clock.stamp().0;
                 }
@@ -163,26 +204,26 @@ impl Play<'_> {
     }
 }
 
-/// The floor: a flag each way, and the message beside it is the flag itself.
+/// The floor: a flag each way, and the message is the flag itself.
 struct Atomics {
     mine: Arc<CachePadded<AtomicU64>>,
     theirs: Arc<CachePadded<AtomicU64>>,
     seen: u64,
 }
 
-impl Port for Atomics {
+impl Port<u64> for Atomics {
     #[inline]
-    fn send(&mut self, message: Message) {
-        self.mine.store(message.number + 1, Ordering::Release);
+    fn send(&mut self, message: u64) {
+        self.mine.store(message + 1, Ordering::Release);
     }
 
     #[inline]
-    fn take(&mut self) -> Message {
+    fn take(&mut self) -> u64 {
         loop {
             let value = self.theirs.load(Ordering::Acquire);
             if value != self.seen {
                 self.seen = value;
-                return Message { number: value - 1, ..Message::default() };
+                return value - 1;
             }
         }
     }
@@ -194,32 +235,71 @@ fn atomics() -> (Atomics, Atomics) {
     (here, Atomics { mine: b, theirs: a, seen: 0 })
 }
 
+/// The floor of messages that fill a line: plain stores into the next slot, then the flag.
+struct Lines {
+    flags: Atomics,
+    mine: Arc<[PlainLine]>,
+    theirs: Arc<[PlainLine]>,
+    sent: usize,
+    taken: usize,
+}
+
+/// A line that is written and read by relaxed operations, which are plain moves.
+#[derive(Default)]
+#[repr(align(64))]
+struct PlainLine([AtomicU64; 8]);
+
+impl Port<Line> for Lines {
+    #[inline]
+    fn send(&mut self, message: Line) {
+        for (to, word) in self.mine[self.sent % SLOTS].0.iter().zip(message.0) {
+            to.store(word, Ordering::Relaxed);
+        }
+        self.sent += 1;
+        self.flags.send(message.0[0]);
+    }
+
+    #[inline]
+    fn take(&mut self) -> Line {
+        self.flags.take();
+        let from = &self.theirs[self.taken % SLOTS].0;
+        self.taken += 1;
+        Line(std::array::from_fn(|place| from[place].load(Ordering::Relaxed)))
+    }
+}
+
+fn lines() -> (Lines, Lines) {
+    let (a_flags, b_flags) = atomics();
+    let slots = || -> Arc<[PlainLine]> { (0..SLOTS).map(|_| PlainLine::default()).collect() };
+    let (a, b) = (slots(), slots());
+    let side = |flags, mine, theirs| Lines { flags, mine, theirs, sent: 0, taken: 0 };
+    (side(a_flags, Arc::clone(&a), Arc::clone(&b)), side(b_flags, b, a))
+}
+
 /// The engine's ring, by the traits that the seats use.
 struct Rings<I, O> {
     inlet: I,
     outlet: O,
 }
 
-impl<I: Inlet<Message>, O: Outlet<Message>> Port for Rings<I, O> {
+impl<M: Message, I: Inlet<M>, O: Outlet<M>> Port<M> for Rings<I, O> {
     #[inline]
-    fn send(&mut self, message: Message) {
+    fn send(&mut self, message: M) {
         assert!(self.outlet.offer(message), "one message is under way");
     }
 
     #[inline]
-    fn take(&mut self) -> Message {
-        let mut found = Message::default();
+    fn take(&mut self) -> M {
+        let mut found = M::default();
         while self.inlet.look(1, |_, message| found = *message) != Looked::Busy {}
         found
     }
 }
 
-fn rings() -> (impl Port, impl Port) {
-    let (there_in, ring) =
-        build_single_producer(SLOTS, Message::default, BusySpin).new_event_poller();
+fn rings<M: Message>() -> (impl Port<M>, impl Port<M>) {
+    let (there_in, ring) = build_single_producer(SLOTS, M::default, BusySpin).new_event_poller();
     let here_out = ring.build();
-    let (here_in, ring) =
-        build_single_producer(SLOTS, Message::default, BusySpin).new_event_poller();
+    let (here_in, ring) = build_single_producer(SLOTS, M::default, BusySpin).new_event_poller();
     let there_out = ring.build();
     (
         Rings { inlet: Counted::new(here_in), outlet: here_out },
@@ -240,21 +320,21 @@ struct Queue<S, T> {
     take: T,
 }
 
-impl<S: FnMut(Message) + Send, T: FnMut() -> Message + Send> Port for Queue<S, T> {
+impl<S: FnMut(Line) + Send, T: FnMut() -> Line + Send> Port<Line> for Queue<S, T> {
     #[inline]
-    fn send(&mut self, message: Message) {
+    fn send(&mut self, message: Line) {
         (self.send)(message);
     }
 
     #[inline]
-    fn take(&mut self) -> Message {
+    fn take(&mut self) -> Line {
         (self.take)()
     }
 }
 
 /// Asks until there is something.
 #[inline]
-fn spin(mut ask: impl FnMut() -> Option<Message>) -> Message {
+fn spin(mut ask: impl FnMut() -> Option<Line>) -> Line {
     loop {
         if let Some(message) = ask() {
             return message;
@@ -262,8 +342,8 @@ fn spin(mut ask: impl FnMut() -> Option<Message>) -> Message {
     }
 }
 
-fn rtrbs() -> (impl Port, impl Port) {
-    let side = |(mut out, mut into): (rtrb::Producer<Message>, rtrb::Consumer<Message>)| Queue {
+fn rtrbs() -> (impl Port<Line>, impl Port<Line>) {
+    let side = |(mut out, mut into): (rtrb::Producer<Line>, rtrb::Consumer<Line>)| Queue {
         send: move |it| out.push(it).expect("one message is under way"),
         take: move || spin(|| into.pop().ok()),
     };
@@ -272,19 +352,19 @@ fn rtrbs() -> (impl Port, impl Port) {
     (side((a_out, b_in)), side((b_out, a_in)))
 }
 
-fn arrays() -> (impl Port, impl Port) {
+fn arrays() -> (impl Port<Line>, impl Port<Line>) {
     let (a, b) = (Arc::new(ArrayQueue::new(SLOTS)), Arc::new(ArrayQueue::new(SLOTS)));
-    let side = |out: Arc<ArrayQueue<Message>>, into: Arc<ArrayQueue<Message>>| Queue {
+    let side = |out: Arc<ArrayQueue<Line>>, into: Arc<ArrayQueue<Line>>| Queue {
         send: move |it| out.push(it).expect("one message is under way"),
         take: move || spin(|| into.pop()),
     };
     (side(Arc::clone(&a), Arc::clone(&b)), side(b, a))
 }
 
-fn crossbeams(waiting: Waiting) -> (impl Port, impl Port) {
+fn crossbeams(waiting: Waiting) -> (impl Port<Line>, impl Port<Line>) {
     use crossbeam::channel::{Receiver, Sender, bounded};
 
-    let side = |out: Sender<Message>, into: Receiver<Message>| Queue {
+    let side = |out: Sender<Line>, into: Receiver<Line>| Queue {
         send: move |it| out.send(it).expect("the other side lives"),
         take: move || match waiting {
             Waiting::Spins => spin(|| into.try_recv().ok()),
@@ -295,8 +375,8 @@ fn crossbeams(waiting: Waiting) -> (impl Port, impl Port) {
     (side(a_out, b_in), side(b_out, a_in))
 }
 
-fn stds(waiting: Waiting) -> (impl Port, impl Port) {
-    let side = |out: mpsc::SyncSender<Message>, into: mpsc::Receiver<Message>| Queue {
+fn stds(waiting: Waiting) -> (impl Port<Line>, impl Port<Line>) {
+    let side = |out: mpsc::SyncSender<Line>, into: mpsc::Receiver<Line>| Queue {
         send: move |it| out.send(it).expect("the other side lives"),
         take: move || match waiting {
             Waiting::Spins => spin(|| into.try_recv().ok()),
@@ -319,7 +399,9 @@ mod tests {
         let play = Play { clock: &clock, cpus: (a, b), ns: 1.0, trips: 64 };
         // Each trip asserts its own number.
         assert_eq!(play.trips_of(atomics()).len(), 64);
-        assert_eq!(play.trips_of(rings()).len(), 64);
+        assert_eq!(play.trips_of(rings::<u64>()).len(), 64);
+        assert_eq!(play.trips_of(lines()).len(), 64);
+        assert_eq!(play.trips_of(rings::<Line>()).len(), 64);
         assert_eq!(play.trips_of(rtrbs()).len(), 64);
         assert_eq!(play.trips_of(arrays()).len(), 64);
         assert_eq!(play.trips_of(crossbeams(Waiting::Blocks)).len(), 64);

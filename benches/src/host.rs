@@ -1,5 +1,6 @@
 //! What the figures were measured on: printed with every result, because none holds elsewhere.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
@@ -7,6 +8,8 @@ use kairos_engine::build::BuildId;
 use kairos_engine::clock::Clock;
 use kairos_engine::pin;
 use serde::Serialize;
+
+use crate::threads::Scheduler;
 
 /// The host and the build.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +28,8 @@ pub(crate) struct Host {
     pub(crate) clock_source: String,
     /// Smallest step that two readings of the stamp counter showed. Values below it are quantised.
     pub(crate) clock_step_ns: f64,
+    /// How the measured threads were scheduled.
+    pub(crate) scheduler: Scheduler,
     /// The compiler.
     pub(crate) rustc: &'static str,
     /// Commit, lock file and features of the build.
@@ -35,7 +40,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// Reads all of it.
-    pub(crate) fn look(clock: &Clock) -> Self {
+    pub(crate) fn look(clock: &Clock, scheduler: Scheduler) -> Self {
         let cpus = pin::usable_cpus().unwrap_or_default();
         let first = cpus.first().copied().unwrap_or_default();
         let line = |path: &str| fs::read_to_string(path).map(|it| it.trim().to_owned()).ok();
@@ -49,6 +54,7 @@ impl Host {
             governor: line(&governor),
             clock_source: line(source).unwrap_or_default(),
             clock_step_ns: clock_step(clock),
+            scheduler,
             rustc: env!("KAIROS_RUSTC"),
             build: BuildId::of_this_binary().text(),
             optimised: !cfg!(debug_assertions),
@@ -61,13 +67,15 @@ impl fmt::Display for Host {
         let governor = self.governor.as_deref().unwrap_or("none shown");
         write!(
             f,
-            "host    {}, CPUs {:?}, kernel {}, governor {governor}, clock {} in steps of {:.1} ns\n\
+            "host    {}, CPUs {:?}, kernel {}, governor {governor}, clock {} in steps of {:.1} ns, \
+             scheduler {:?}\n\
              build   {}, {}{}",
             self.cpu,
             self.cpus,
             self.kernel,
             self.clock_source,
             self.clock_step_ns,
+            self.scheduler,
             self.rustc,
             self.build,
             if self.optimised { "" } else { ", NOT OPTIMISED: these figures mean nothing" }
@@ -81,18 +89,24 @@ fn cpu_model() -> String {
     line.and_then(|it| it.split_once(':')).map_or("unknown", |(_, model)| model.trim()).to_owned()
 }
 
-/// The smallest difference above zero between two readings that follow on each other.
+/// The step in which the counter advances: the smallest distance between differences of readings that
+/// occur often, or the smallest of them. Values that are one tick apart are the same, because a step
+/// of a virtual counter need not be a whole number of ticks.
 #[expect(clippy::cast_precision_loss, reason = "a few ticks")]
 fn clock_step(clock: &Clock) -> f64 {
-    const READINGS: usize = 10_000;
+    const READINGS: usize = 20_000;
+    const OFTEN: u64 = READINGS as u64 / 200;
+    let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
     let mut before = clock.stamp();
-    let mut least = u64::MAX;
     for _ in 0..READINGS {
         let now = clock.stamp();
-        if now.0 > before.0 {
-            least = least.min(now.0 - before.0);
-        }
+        *counts.entry(now.0.saturating_sub(before.0)).or_default() += 1;
         before = now;
     }
-    least as f64 * 1e9 / clock.ticks_per_second() as f64
+    let often = counts.iter().filter(|(_, count)| **count >= OFTEN).map(|(ticks, _)| *ticks);
+    let mut values: Vec<u64> = often.collect();
+    values.insert(0, 0);
+    let distances = values.windows(2).map(|pair| pair[1] - pair[0]);
+    let step = distances.filter(|ticks| *ticks > 1).min().unwrap_or(1);
+    step as f64 * 1e9 / clock.ticks_per_second() as f64
 }

@@ -32,6 +32,7 @@ use kairos_engine::pin;
 use crate::host::Host;
 use crate::jitter::Probe;
 use crate::report::{Findings, Report};
+use crate::threads::Scheduler;
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
@@ -47,6 +48,10 @@ struct Arguments {
     /// One JSON object per bench and line on stdout.
     #[arg(long)]
     json: bool,
+    /// How measured threads are scheduled. `fifo` keeps other processes out, where the host allows
+    /// it; the result says which it was.
+    #[arg(long, value_enum, default_value_t = Scheduler::Fifo)]
+    scheduler: Scheduler,
     /// Which; all when none is named.
     #[arg(value_name = "NAME")]
     names: Vec<Name>,
@@ -55,7 +60,7 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Name {
-    /// Round trip over two rings against two atomics, and against channels and queues.
+    /// Round trip over two rings against two atomics, and against channels and queues. Two CPUs.
     Hop,
     /// The scanner against simd-json and serde_json, by kind of message.
     Decode,
@@ -108,7 +113,7 @@ impl Bench {
     fn look_at_jitter(&mut self) {
         let (hot, _) = self.two_cpus();
         let Self { clock, probe, .. } = self;
-        threads::on(hot, || probe.look(clock));
+        threads::measured_on(hot, || probe.look(clock));
     }
 
     /// Nanoseconds from one stamp to another, with fractions.
@@ -149,9 +154,10 @@ fn main() -> ExitCode {
         [] => Name::value_variants(),
         named => named,
     };
+    let scheduler = threads::choose(arguments.scheduler);
     let mut failed = false;
     for &name in names {
-        match measure(name) {
+        match measure(name, scheduler) {
             Ok(report) => show(&report, arguments.json),
             Err(trouble) => {
                 eprintln!("kairos-benches: {}: {trouble}", name.text());
@@ -162,10 +168,10 @@ fn main() -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn measure(name: Name) -> Result<Report, Trouble> {
+fn measure(name: Name, scheduler: Scheduler) -> Result<Report, Trouble> {
     let cpus = pin::usable_cpus().map_err(|error| Trouble::new("usable CPUs", error))?;
     let clock = Clock::new();
-    let host = Host::look(&clock);
+    let host = Host::look(&clock, scheduler);
     let mut bench = Bench { clock, cpus, probe: Probe::default() };
     bench.look_at_jitter();
     let findings = name.run(&mut bench)?;

@@ -47,7 +47,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
     let mut straight = Series::new("decisions over events in memory", 1);
     let mut decisions = 0;
     for _ in 0..ROUNDS {
-        let round = threads::on(hot, || {
+        let round = threads::measured_on(hot, || {
             let start = clock.stamp();
             let report =
                 replay::verify(&finished.journal, &registry, Range::default(), &mut |_| {});

@@ -87,10 +87,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "== {}\n{}\n{}", self.bench, self.host, self.jitter)?;
         write!(f, "{:<42}{:>9}", "ns", "count")?;
-        for name in ["mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "p50 of rounds"] {
+        for name in ["mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"] {
             write!(f, "{name:>11}")?;
         }
-        writeln!(f)?;
+        writeln!(f, "  p50 of rounds")?;
         for row in &self.rows {
             write!(f, "{:<42}{:>9}{:>11}", row.name, row.count, short(row.mean_ns))?;
             for value in [row.p50_ns, row.p90_ns, row.p99_ns, row.p999_ns, row.p9999_ns] {

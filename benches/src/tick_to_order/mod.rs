@@ -33,7 +33,7 @@ mod tasks;
 
 use std::sync::Arc;
 
-use kairos_engine::seat::Wait;
+use kairos_engine::pin;
 
 use self::rig::{Load, Rig, Run};
 use crate::report::Findings;
@@ -74,8 +74,8 @@ impl Build {
     fn run(self, rig: &Rig, load: &Arc<Load>) -> Result<Run, Trouble> {
         match self {
             Self::Straight => straight::run(rig, load),
-            Self::Fused => seats::run(rig, load, [rig.hot; 2], Wait::Spin),
-            Self::Split => seats::run(rig, load, [rig.hot, rig.other], Wait::Spin),
+            Self::Fused => seats::run(rig, load, [rig.hot; 2]),
+            Self::Split => seats::run(rig, load, [rig.hot, rig.other]),
             Self::TokioPinned => tasks::run(rig, load, tasks::Workers::OnePinned),
             Self::TokioFree => tasks::run(rig, load, tasks::Workers::TwoFree),
         }
@@ -87,6 +87,10 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
     let (hot, other) = bench.two_cpus();
     let mut builds = Build::ALL.to_vec();
     let mut found = Findings::default();
+    // As the engine does at its start: otherwise the first lap of each queue faults.
+    if let Err(error) = pin::lock_memory() {
+        found.note(error.to_string());
+    }
     if hot == other {
         builds = vec![Build::Straight, Build::Fused];
         found.note("one usable CPU: nothing that needs two was run");

@@ -33,9 +33,11 @@ const RUN_MS: u64 = 350;
 const WARM_UP_MS: u64 = 50;
 /// Least frames of a run: low rates take longer instead.
 const FRAMES_MIN: usize = 12_000;
-/// Bytes of a journal's segment: a frame causes about five frames of the journal, of 96 to 128 B. At
-/// the highest rate that is 150 MB in a run; the next segment is prepared meanwhile.
-const SEGMENT_BYTES: u64 = 64 << 20;
+/// Journal bytes that a frame causes, rounded up: itself, its order, and three answers, in frames of
+/// 96 to 160 B.
+const JOURNAL_BYTES_PER_FRAME: u64 = 640;
+/// The snapshot, and what is kept for a halt.
+const JOURNAL_BYTES_MORE: u64 = 4 << 20;
 
 /// Where and with what a build runs.
 pub(super) struct Rig {
@@ -124,7 +126,9 @@ impl Schedule {
 
 /// A session whose book is not known yet.
 pub(super) fn session(table: &InstrumentTable) -> Result<BinanceMarket, Trouble> {
-    BinanceMarket::new(table, VENUE, &[INSTRUMENT], MarketOptions::default())
+    // As the engine makes it: who keeps books is the logic.
+    let options = MarketOptions { book_depth: 0, ..MarketOptions::default() };
+    BinanceMarket::new(table, VENUE, &[INSTRUMENT], options)
         .map_err(|error| Trouble::new("session", error))
 }
 
@@ -235,9 +239,15 @@ impl Strategy for EachFrame {
     }
 }
 
-/// How journals of this bench are kept.
-pub(super) fn journal_options() -> JournalOptions {
-    JournalOptions { segment_bytes: SEGMENT_BYTES, ready_min: 2, ..JournalOptions::default() }
+/// How journals of this bench are kept: a segment holds a whole run, because where both CPUs spin
+/// the keeper could not prepare another in time.
+pub(super) fn journal_options(load: &Load) -> JournalOptions {
+    let bytes = load.messages.len() as u64 * JOURNAL_BYTES_PER_FRAME + JOURNAL_BYTES_MORE;
+    JournalOptions {
+        segment_bytes: bytes.next_power_of_two(),
+        ready_min: 1,
+        ..JournalOptions::default()
+    }
 }
 
 /// A directory for a journal, in memory.

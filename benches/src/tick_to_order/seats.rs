@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,21 +31,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Runs the load through the engine: feed and journal on the first CPU, the rest on the second.
-pub(super) fn run(rig: &Rig, load: &Arc<Load>, cpus: [u16; 2], wait: Wait) -> Result<Run, Trouble> {
+pub(super) fn run(rig: &Rig, load: &Arc<Load>, cpus: [u16; 2]) -> Result<Run, Trouble> {
     // The control thread stays off the first CPU, and the seats' threads pin themselves.
-    threads::on(rig.other, || run_here(rig, load, cpus, wait))
+    threads::on(rig.other, || run_here(rig, load, cpus))
 }
 
-fn run_here(rig: &Rig, load: &Arc<Load>, cpus: [u16; 2], wait: Wait) -> Result<Run, Trouble> {
+fn run_here(rig: &Rig, load: &Arc<Load>, cpus: [u16; 2]) -> Result<Run, Trouble> {
     let dir = rig::directory()?;
     let (writer, keeping) =
-        journaling::start(dir.path(), &rig::journal_options(), &rig.clock, rig.other)?;
+        journaling::start(dir.path(), &rig::journal_options(load), &rig.clock, rig.other)?;
     keeping.wait_until_prepared(1)?;
     let table = rig::table();
     let (desk, risk) = rig::logic(&table)?;
     let meters = Meters::new(&[1]);
     let told = Arc::new(Told::default());
     let ending: Ending = Arc::default();
+    let _set = ending.set(LastWords { at: rig.clock.stamp(), payload: Vec::new() });
     let feed = feed(rig, load, &meters, &told)?;
     let parts = Parts {
         feeds: vec![("feed".to_owned(), feed)],
@@ -68,10 +69,13 @@ fn run_here(rig: &Rig, load: &Arc<Load>, cpus: [u16; 2], wait: Wait) -> Result<R
         execution: second,
     };
     let plans = wiring::wire(parts, &map, Gate::Committed, IN_SLOTS, &meters);
-    let seats = start::start(plans, wait, &meters);
+    let seats = start::start(plans, Wait::Spin, &meters);
     let seats = seats.map_err(|error| Trouble::new("seats", error))?;
+    told.go.store(true, Ordering::Release);
+    // This thread's own CPU last: from then on it does not run until the seats are done.
+    let (mine, others): (Vec<_>, Vec<_>) = seats.iter().partition(|it| it.cpu == rig.other);
+    others.iter().chain(&mine).for_each(|it| threads::raise(it.id));
     let ended = wait_for_the_end(&meters);
-    let _set = ending.set(LastWords { at: rig.clock.stamp(), payload: Vec::new() });
     meters.over.store(true, Ordering::Release);
     seats.into_iter().for_each(SeatThread::join);
     ended?;
@@ -102,6 +106,8 @@ struct Told {
     measured_from: AtomicU64,
     /// Allocations of its thread while it measured.
     allocs: AtomicU64,
+    /// Set by the control thread: it has done all that has to be done before.
+    go: AtomicBool,
 }
 
 fn feed(
@@ -226,6 +232,8 @@ impl Feed {
         let before = self.told.allocs.load(Ordering::Acquire);
         self.told.allocs.store(alloc::of_this_thread() - before, Ordering::Release);
         meter.seat.finish();
+        // Here and not by the control thread, which may have to wait for a CPU until now.
+        self.meters.over.store(true, Ordering::Release);
     }
 }
 
@@ -236,7 +244,9 @@ impl Seat for Feed {
         }
         match &self.phase {
             Phase::Closed => self.open(),
-            Phase::Opening if self.meters.is_settled() => self.begin(),
+            Phase::Opening if self.told.go.load(Ordering::Acquire) && self.meters.is_settled() => {
+                self.begin();
+            }
             Phase::Opening => return Looked::Idle,
             Phase::Plays(..) => return self.play(),
             Phase::Done if self.meters.is_settled() => {

@@ -26,7 +26,7 @@ const ROOM: usize = 4_096;
 pub(super) fn run(rig: &Rig, load: &Load) -> Result<Run, Trouble> {
     let dir = rig::directory()?;
     let (writer, keeping) =
-        journaling::start(dir.path(), &rig::journal_options(), &rig.clock, rig.other)?;
+        journaling::start(dir.path(), &rig::journal_options(load), &rig.clock, rig.other)?;
     keeping.wait_until_prepared(1)?;
     let table = rig::table();
     let (desk, risk) = rig::logic(&table)?;
@@ -47,7 +47,7 @@ pub(super) fn run(rig: &Rig, load: &Load) -> Result<Run, Trouble> {
     };
     let mut allocs = 0;
     let mut from = Stamp(0);
-    threads::on(rig.hot, || {
+    threads::measured_on(rig.hot, || {
         line.open(load);
         let schedule = Schedule::new(&line.clock, load);
         from = schedule.measured_from();

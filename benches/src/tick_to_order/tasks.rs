@@ -43,7 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) enum Workers {
     /// On one worker that has the other CPU to itself: the layout of the split engine.
     OnePinned,
-    /// On two workers that may go anywhere, as a runtime starts by default on two CPUs.
+    /// On two workers that may go anywhere, as a runtime starts by default on two CPUs. Under the
+    /// common scheduler: as real-time threads one of them could stand behind the reader for ever.
     TwoFree,
 }
 
@@ -103,7 +104,7 @@ struct Seen {
 pub(super) fn run(rig: &Rig, load: &Load, workers: Workers) -> Result<Run, Trouble> {
     let dir = rig::directory()?;
     let (writer, keeping) =
-        journaling::start(dir.path(), &rig::journal_options(), &rig.clock, rig.other)?;
+        journaling::start(dir.path(), &rig::journal_options(load), &rig.clock, rig.other)?;
     keeping.wait_until_prepared(1)?;
     let runtime = runtime(rig, workers)?;
     let table = rig::table();
@@ -148,6 +149,7 @@ fn runtime(rig: &Rig, workers: Workers) -> Result<Runtime, Trouble> {
             let cpu = rig.other;
             builder.worker_threads(1).on_thread_start(move || {
                 let _pinned = pin::confine_current(&[cpu]);
+                threads::raise(0);
             })
         }
     };
@@ -174,6 +176,7 @@ fn play(rig: &Rig, load: &Load, door: &Door, seen: &Seen) -> Result<Played, Trou
         let opened = (clock.wall(recv), recv);
         rig::open(&mut session, load, opened, &mut out, &mut |event| door.send(event));
         wait_while(|| !door.inputs.is_empty());
+        threads::raise(0);
         let schedule = Schedule::new(clock, load);
         let mut allocs = 0;
         for number in 0..load.messages.len() {
