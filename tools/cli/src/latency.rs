@@ -1,6 +1,7 @@
 //! `kairos journal latency`: percentiles of every span, from the stamps in the frames.
 
 mod files;
+mod intervals;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,10 +11,12 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use kairos_edge::frames::Record;
 use kairos_engine::latency::{LatencyTable, Measured, SpanSet, Spans};
+use kairos_journal::Journal;
 use kairos_logic::event::Event;
 use kairos_logic::params::duration_ns;
 use serde_json::{Map, Value, json};
 
+use self::intervals::{INTERVALS_MAX, Intervals};
 use crate::outcome;
 use crate::walk::{RunTables, Walk, WalkError};
 
@@ -41,10 +44,11 @@ pub(crate) struct LatencyArgs {
     /// Only this run; all runs by default.
     #[arg(long, value_name = "N")]
     run: Option<u64>,
-    /// Write an interval log (version 2, one tag per span) for histogram tools.
+    /// Write an interval log (version 2, compressed, one tag per span) for histogram tools; by
+    /// seconds where no interval is given.
     #[arg(long, value_name = "F")]
     hlog: Option<PathBuf>,
-    /// Write one percentile distribution file per span into this directory.
+    /// Write one percentile distribution per span, in microseconds, into this directory.
     #[arg(long, value_name = "DIR")]
     hgrm: Option<PathBuf>,
     /// Write a picture of the percentile curves.
@@ -70,74 +74,90 @@ fn interval(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Most groups or intervals that are kept apart: 1 MB each.
-const GROUPS_MAX: usize = 4_096;
+/// Most venues or instruments that are kept apart. Each takes what its histograms touch of 1 MB.
+const GROUPS_MAX: usize = 1_024;
+/// The interval of a log where none was asked for.
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// What was measured, in all and apart.
-#[derive(Default)]
 struct Gathered {
     total: SpanSet,
     groups: BTreeMap<String, SpanSet>,
-    /// By the start of the interval, in nanoseconds since the Unix epoch.
-    intervals: BTreeMap<u64, SpanSet>,
+    /// Where intervals or a log of them were asked for.
+    intervals: Option<Intervals>,
     dropped: u64,
 }
 
 impl Gathered {
-    fn add(&mut self, args: &LatencyArgs, tables: &RunTables, it: Measured) {
+    fn new(args: &LatencyArgs) -> Self {
+        let length = args.interval.or_else(|| args.hlog.as_ref().map(|_| SECOND_NS));
+        Self {
+            total: SpanSet::default(),
+            groups: BTreeMap::new(),
+            intervals: length.map(Intervals::new),
+            dropped: 0,
+        }
+    }
+
+    fn add(&mut self, by: Option<By>, tables: &RunTables, it: Measured) {
         self.total.record(it.span, it.ns);
-        if let Some(by) = args.by {
+        if let Some(by) = by {
             let name = group(by, tables, &it.event);
-            if self.groups.contains_key(&name) || self.groups.len() < GROUPS_MAX {
-                self.groups.entry(name).or_default().record(it.span, it.ns);
+            if let Some(set) = self.groups.get_mut(name) {
+                set.record(it.span, it.ns);
+            } else if self.groups.len() < GROUPS_MAX {
+                self.groups.entry(name.to_owned()).or_default().record(it.span, it.ns);
             } else {
                 self.dropped += 1;
             }
         }
-        if let Some(length) = args.interval {
-            let start = it.event.at.0 / length * length;
-            if self.intervals.contains_key(&start) || self.intervals.len() < GROUPS_MAX {
-                self.intervals.entry(start).or_default().record(it.span, it.ns);
-            } else {
-                self.dropped += 1;
-            }
+        if let Some(intervals) = &mut self.intervals
+            && !intervals.record(it.event.at.0, it.span, it.ns)
+        {
+            self.dropped += 1;
         }
     }
 }
 
-fn group(by: By, tables: &RunTables, event: &Event) -> String {
-    let none = || "-".to_owned();
-    let Some(instrument) = tables.table.instrument(event.instrument) else { return none() };
-    match by {
-        By::Venue => tables.table.venue_name(instrument.venue).to_owned(),
-        By::Instrument => instrument.symbol.clone(),
+fn group<'a>(by: By, tables: &'a RunTables, event: &Event) -> &'a str {
+    match (by, tables.table.instrument(event.instrument)) {
+        (By::Venue, Some(instrument)) => tables.table.venue_name(instrument.venue),
+        (By::Instrument, Some(instrument)) => &instrument.symbol,
+        (_, None) => "-",
     }
 }
 
 /// Reads the journal and prints the tables.
 pub(crate) fn run(args: &LatencyArgs) -> ExitCode {
-    let gathered = match gather(args) {
+    let mut gathered = match gather(args) {
         Ok(gathered) => gathered,
         Err(error) => return error.fail(),
     };
-    if let Err((path, error)) = files::write(args, &gathered) {
+    if let Err((path, error)) = files::write(args, &mut gathered) {
         return outcome::fail_io(&path, &error);
     }
     if gathered.dropped > 0 {
         eprintln!(
-            "kairos: {} values fell into more than {GROUPS_MAX} groups and are in the total only",
+            "kairos: {} values are in the total only: more than {GROUPS_MAX} groups or \
+             {INTERVALS_MAX} intervals",
             gathered.dropped
         );
     }
-    let said = if args.json { document(args, &gathered).to_string() } else { text(&gathered) };
+    let said = if args.json {
+        document(args, &mut gathered).to_string()
+    } else {
+        text(args, &mut gathered)
+    };
     outcome::answer(&said, ExitCode::SUCCESS)
 }
 
 fn gather(args: &LatencyArgs) -> Result<Gathered, WalkError> {
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::new(args);
     let mut spans: Option<(u64, Spans)> = None;
     let mut walk = Walk::open(&args.dir, None)?;
     let bar = outcome::bar("measuring");
+    let segments = Journal::open(&args.dir).and_then(|it| it.segments());
+    bar.set_length(segments.ok().and_then(|it| it.last().map(|it| it.header.segment)).unwrap_or(0));
     while walk
         .next(|tables, _, frame, record| {
             if args.run.is_some_and(|run| run != frame.run) {
@@ -148,7 +168,7 @@ fn gather(args: &LatencyArgs) -> Result<Gathered, WalkError> {
                 spans = Some((frame.run, Spans::new(tables.clock.tsc_hz)));
             }
             let Some((_, spans)) = &mut spans else { return };
-            let mut each = |it: Measured| gathered.add(args, tables, it);
+            let mut each = |it: Measured| gathered.add(args.by, tables, it);
             match record {
                 Record::Event(event) => spans.event(frame.seq, event, &mut each),
                 Record::Decision { record, strategy_at, risk_at } => {
@@ -165,7 +185,7 @@ fn gather(args: &LatencyArgs) -> Result<Gathered, WalkError> {
     Ok(gathered)
 }
 
-fn document(args: &LatencyArgs, gathered: &Gathered) -> Value {
+fn document(args: &LatencyArgs, gathered: &mut Gathered) -> Value {
     let Value::Object(mut document) = json!(gathered.total.table()) else { return Value::Null };
     if let Some(by) = args.by {
         let key = match by {
@@ -176,9 +196,10 @@ fn document(args: &LatencyArgs, gathered: &Gathered) -> Value {
             gathered.groups.iter().map(|(name, set)| (name.clone(), json!(set.table()))).collect();
         document.insert(key.to_owned(), Value::Object(groups));
     }
-    if args.interval.is_some() {
-        let intervals: Vec<Value> = gathered
-            .intervals
+    if args.interval.is_some()
+        && let Some(intervals) = &mut gathered.intervals
+    {
+        let intervals: Vec<Value> = intervals
             .iter()
             .map(|(start, set)| json!({ "start_ns": start, "spans": set.table() }))
             .collect();
@@ -187,7 +208,7 @@ fn document(args: &LatencyArgs, gathered: &Gathered) -> Value {
     Value::Object(document)
 }
 
-fn text(gathered: &Gathered) -> String {
+fn text(args: &LatencyArgs, gathered: &mut Gathered) -> String {
     let mut out = String::new();
     let mut table = |title: Option<&str>, table: &LatencyTable| {
         if let Some(title) = title {
@@ -199,8 +220,12 @@ fn text(gathered: &Gathered) -> String {
     for (name, set) in &gathered.groups {
         table(Some(name), &set.table());
     }
-    for (start, set) in &gathered.intervals {
-        table(Some(&format!("from {start}")), &set.table());
+    if args.interval.is_some()
+        && let Some(intervals) = &mut gathered.intervals
+    {
+        for (start, set) in intervals.iter() {
+            table(Some(&format!("from {start}")), &set.table());
+        }
     }
     out
 }

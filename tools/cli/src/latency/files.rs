@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2Serializer;
+use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use kairos_engine::latency::{SPANS, SpanSet};
 
+use super::intervals::Intervals;
 use super::{Gathered, LatencyArgs};
 
 /// Span names as file and tag names: letters and hyphens.
@@ -19,13 +20,13 @@ fn plain(span: &str) -> String {
 }
 
 /// Writes what was asked for; the error names the file.
-pub(super) fn write(args: &LatencyArgs, all: &Gathered) -> Result<(), (PathBuf, io::Error)> {
+pub(super) fn write(args: &LatencyArgs, all: &mut Gathered) -> Result<(), (PathBuf, io::Error)> {
     let named = |path: &Path| {
         let path = path.to_owned();
         move |error| (path, error)
     };
-    if let Some(path) = &args.hlog {
-        write_hlog(path, args.interval, all).map_err(named(path))?;
+    if let (Some(path), Some(intervals)) = (&args.hlog, &mut all.intervals) {
+        write_hlog(path, intervals).map_err(named(path))?;
     }
     if let Some(dir) = &args.hgrm {
         fs::create_dir_all(dir).map_err(named(dir))?;
@@ -40,21 +41,24 @@ pub(super) fn write(args: &LatencyArgs, all: &Gathered) -> Result<(), (PathBuf, 
     Ok(())
 }
 
-/// One entry per span and interval; one interval over everything where none was asked for.
-fn write_hlog(path: &Path, interval: Option<u64>, all: &Gathered) -> io::Result<()> {
-    let whole = [(0, &all.total)];
-    let entries: Vec<(u64, &SpanSet)> = match interval {
-        Some(_) => all.intervals.iter().map(|(start, set)| (*start, set)).collect(),
-        None => whole.to_vec(),
-    };
-    let length = Duration::from_nanos(interval.unwrap_or(1_000_000_000));
-    let first = entries.first().map_or(0, |it| it.0);
+/// Other readers know the values as nanoseconds and show the largest of an interval in milliseconds.
+const NS_PER_MS: f64 = 1e6;
+
+/// One entry per span and interval. Counts are compressed: some readers know nothing else. Times are
+/// relative to the start of the first interval, and both headers say so, because readers differ in
+/// which one they add.
+fn write_hlog(path: &Path, intervals: &mut Intervals) -> io::Result<()> {
+    let length = Duration::from_nanos(intervals.length_ns());
+    let mut entries = intervals.iter().peekable();
+    let first = entries.peek().map_or(0, |it| it.0);
     let mut bytes = Vec::new();
-    let mut serializer = V2Serializer::new();
+    let mut serializer = V2DeflateSerializer::new();
     let other = |error: &dyn std::fmt::Debug| io::Error::other(format!("{error:?}"));
     let mut log = IntervalLogWriterBuilder::new()
+        .add_comment("[Histogram log format version 1.3]")
         .with_start_time(UNIX_EPOCH + Duration::from_nanos(first))
-        .with_max_value_divisor(1.0)
+        .with_base_time(UNIX_EPOCH + Duration::from_nanos(first))
+        .with_max_value_divisor(NS_PER_MS)
         .begin_log_with(&mut bytes, &mut serializer)
         .map_err(|error| other(&error))?;
     for (start, set) in entries {
@@ -68,31 +72,30 @@ fn write_hlog(path: &Path, interval: Option<u64>, all: &Gathered) -> io::Result<
     fs::write(path, bytes)
 }
 
-/// The percentile distribution as plotting tools read it.
+/// The percentile distribution as plotting tools read it, in microseconds. Values are the highest
+/// that their bucket holds.
 fn hgrm(histogram: &Histogram<u64>) -> String {
     let mut out = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
+    let mut total = 0;
     for step in histogram.iter_quantiles(5) {
         let quantile = step.quantile_iterated_to();
         let inverse = 1.0 / (1.0 - quantile);
-        let seen = step.count_at_value();
-        let total = histogram.count_between(0, step.value_iterated_to());
-        let _ = if inverse.is_finite() {
-            writeln!(
-                out,
-                "{:12.3} {quantile:2.12} {total:10} {inverse:14.2}",
-                as_f64(step.value_iterated_to())
-            )
-        } else {
-            writeln!(out, "{:12.3} {quantile:2.12} {total:10}", as_f64(step.value_iterated_to()))
-        };
-        debug_assert!(seen <= total, "a value's count is part of the total");
+        let value = micros(as_f64(step.value_iterated_to()));
+        total += step.count_since_last_iteration();
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{value:12.3} {quantile:2.12} {total:10}");
+        let _ = if inverse.is_finite() { writeln!(out, " {inverse:14.2}") } else { writeln!(out) };
     }
-    let (mean, deviation) = (histogram.mean(), histogram.stdev());
+    let (mean, deviation) = (micros(histogram.mean()), micros(histogram.stdev()));
     let _ = writeln!(out, "#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]");
-    let (max, count) = (as_f64(histogram.max()), histogram.len());
+    let (max, count) = (micros(as_f64(histogram.max())), histogram.len());
     let _ = writeln!(out, "#[Max     = {max:12.3}, Total count    = {count:12}]");
     let _ = writeln!(out, "#[Buckets = {:12}, SubBuckets     = {:12}]", histogram.buckets(), 2_048);
     out
+}
+
+fn micros(ns: f64) -> f64 {
+    ns / 1e3
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a picture and for people")]

@@ -88,10 +88,14 @@ fn an_interval_log_reads_back_by_its_own_reader() {
         let LogEntry::Interval(interval) = entry.unwrap() else { continue };
         let tag = interval.tag().unwrap().as_str().to_owned();
         let span = SPANS.iter().position(|it| it.replace('→', "-") == tag).unwrap();
+        // Compressed, version 2: the only encoding that every reader knows.
+        assert!(interval.encoded_histogram().starts_with("HISTFAAAA"));
         let encoded = base64(interval.encoded_histogram());
         let histogram: Histogram<u64> =
             Deserializer::new().deserialize(&mut encoded.as_slice()).unwrap();
         counts[span] += histogram.len();
+        let max_ms = format!("{:.3}", histogram.max() as f64 / 1e6);
+        assert_eq!(format!("{:.3}", interval.max()), max_ms, "the largest is in milliseconds");
         starts.push(interval.start_timestamp());
         assert_eq!(interval.duration().as_millis(), 500);
     }
@@ -99,6 +103,28 @@ fn an_interval_log_reads_back_by_its_own_reader() {
         assert_eq!(counted, count(&total, span), "{span}");
     }
     assert!(starts.is_sorted() && starts.len() > SPANS.len(), "{starts:?}");
+    let text = String::from_utf8(bytes).unwrap();
+    for header in ["#[Histogram log format version 1.3]", "#[StartTime: 17", "#[BaseTime: 17"] {
+        assert!(text.contains(header), "{header} in {text}");
+    }
+}
+
+#[test]
+fn an_interval_log_has_seconds_where_no_interval_is_given() {
+    let traded = Traded::new();
+    let file = traded.beside("run.hlog");
+    let options = format!("--json --hlog {}", file.display());
+    let said = journal("latency", &traded.journal(), &options).expect(0).document();
+    assert!(said.get("intervals").is_none(), "{said}");
+    let bytes = fs::read(file).unwrap();
+    let mut starts = Vec::new();
+    for entry in IntervalLogIterator::new(&bytes) {
+        let LogEntry::Interval(interval) = entry.unwrap() else { continue };
+        assert_eq!(interval.duration().as_secs(), 1);
+        starts.push(interval.start_timestamp().as_secs());
+    }
+    starts.dedup();
+    assert!((2..=4).contains(&starts.len()) && starts[0] == 0, "{starts:?}");
 }
 
 #[test]
@@ -129,6 +155,9 @@ fn percentile_distributions_grow_to_one() {
             "{span}"
         );
         assert!(text.contains("#[Mean") && text.contains("#[Max"), "{text}");
+        let max_ns = total[span]["max_ns"].as_u64().unwrap();
+        let largest = columns[0].last().unwrap() * 1e3;
+        assert!((largest - max_ns as f64).abs() < 1.0, "{largest} of {max_ns}: microseconds");
     }
 }
 
