@@ -349,12 +349,18 @@ pub fn duration_ns(text: &str, bare_ns: u64) -> Option<u64> {
 /// The sentence about a key that does not exist.
 #[must_use]
 pub fn unknown_key(key: &str, known: &[&str]) -> String {
-    let nearest = known.iter().min_by_key(|it| distance(key, it));
-    match nearest.filter(|it| distance(key, it) <= key.len().div_ceil(2)) {
+    match nearest(key, known) {
         Some(nearest) => format!("is not a known key; did you mean {nearest}?"),
         None if known.is_empty() => String::from("is not a known key; there are none here"),
         None => format!("is not a known key; known are {}", known.join(", ")),
     }
+}
+
+/// The known word that a misspelt one most likely means: at most half of its letters differ.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let nearest = known.iter().copied().min_by_key(|it| distance(word, it))?;
+    (distance(word, nearest) <= word.len().div_ceil(2)).then_some(nearest)
 }
 
 /// How many letters must change to turn one word into the other.

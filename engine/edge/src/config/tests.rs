@@ -537,7 +537,10 @@ fn strategies_name_instruments_in_several_ways() {
     assert_eq!(names("instruments = [\"BTCUSDT.binance\"]").unwrap(), [btc]);
     let wrong = names("instruments = [\"XRP\", \"BTCUSDT\", \"BTC-USDT\"]").unwrap_err();
     let rules: Vec<_> = wrong.iter().map(|it| it.rule.as_str()).collect();
-    assert_eq!(rules, ["no enabled venue trades XRP; they trade BTCUSDT, ETHBTC", "BTC-USDT is named twice"]);
+    assert_eq!(
+        rules,
+        ["no enabled venue trades XRP; they trade BTCUSDT, ETHBTC", "BTC-USDT is named twice"]
+    );
 }
 
 #[test]

@@ -46,7 +46,7 @@ use crate::event::Event;
 use crate::instrument::{Instrument, InstrumentTable};
 use crate::market::{Market, Touch};
 use crate::order::{Intents, OrderFlags, OrderType, Reason, RiskState, TimeInForce};
-use crate::params::{Params, Problem, unknown_key};
+use crate::params::{Params, Problem, nearest};
 use crate::units::{
     CurrencyId, InstrumentId, Money, Nanos, OrderId, Price, Qty, Side, StrategyId, VenueId,
 };
@@ -342,11 +342,13 @@ impl Registry {
     ) -> Result<Box<dyn Strategy>, Vec<Problem>> {
         let Some((_, constructor)) = self.kinds.iter().find(|(name, _)| *name == spec.kind) else {
             let known: Vec<&str> = self.kinds().collect();
-            let rule = format!(
-                "is not a known kind; known are {} ({})",
-                known.join(", "),
-                unknown_key(&spec.kind, &known)
-            );
+            let rule = match nearest(&spec.kind, &known) {
+                Some(near) => format!(
+                    "is not a known kind; did you mean {near}? known are {}",
+                    known.join(", ")
+                ),
+                None => format!("is not a known kind; known are {}", known.join(", ")),
+            };
             return Err(vec![Problem::new("kind", &spec.kind, rule)]);
         };
         let unknown = |id: &&InstrumentId| table.instrument(**id).is_none();
