@@ -317,20 +317,36 @@ impl Out<'_> {
     }
 }
 
+/// Every number of two digits as text: half the divisions.
+static PAIRS: [[u8; 2]; 100] = pairs();
+
+#[expect(clippy::cast_possible_truncation, reason = "quotient and remainder are below ten")]
+const fn pairs() -> [[u8; 2]; 100] {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut n = 0;
+    while n < pairs.len() {
+        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
+    }
+    pairs
+}
+
 /// The digits of a number behind zeros, and where they begin.
 #[inline]
 fn digits(mut value: u64) -> ([u8; DIGITS], usize) {
     let mut text = [b'0'; DIGITS];
-    let mut start = DIGITS;
-    for (n, digit) in text.iter_mut().enumerate().rev() {
-        *digit = b'0' + (value % 10) as u8;
-        value /= 10;
-        start = n;
+    let mut left = DIGITS;
+    let mut first = [b'0'; 2];
+    for place in text.as_chunks_mut::<2>().0.iter_mut().rev() {
+        first = PAIRS.get((value % 100) as usize).copied().unwrap_or(first);
+        *place = first;
+        left -= 2;
+        value /= 100;
         if value == 0 {
             break;
         }
     }
-    (text, start)
+    (text, left + usize::from(first[0] == b'0'))
 }
 
 #[cfg(test)]
@@ -499,6 +515,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn digits_are_those_of_the_number(value: u64, shift in 0_u32..64) {
+            for value in [value >> shift, shift.into(), 0, u64::MAX] {
+                let (text, start) = digits(value);
+                let found = std::str::from_utf8(&text[start..]).unwrap();
+                prop_assert_eq!(found, value.to_string());
+                prop_assert!(text[..start].iter().all(|&it| it == b'0'));
+            }
+        }
+
         #[test]
         fn an_id_reads_back_and_stays_in_the_charset(id: u64) {
             let mut buffer = [0; CLIENT_ID_MAX];
