@@ -348,7 +348,10 @@ impl DeskState {
                 self.risk_state = RiskState::Stopped;
             }
             Verb::Halt if !last => self.risk_state = RiskState::Halted,
-            Verb::Reduce if !last => self.risk_state = RiskState::Reducing,
+            // REDUCING is no way out of HALTED, here as in risk.
+            Verb::Reduce if !last && self.risk_state != RiskState::Halted => {
+                self.risk_state = RiskState::Reducing;
+            }
             Verb::StrategyEnable => self.switch(argument, true),
             Verb::StrategyDisable => self.switch(argument, false),
             Verb::Stop | Verb::Halt | Verb::Reduce | Verb::Resume | Verb::CancelAll => {}

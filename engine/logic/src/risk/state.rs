@@ -308,7 +308,10 @@ impl Risk {
         }
     }
 
+    /// KILLED stays in force under every other command: saying anything less would let a restart,
+    /// which goes on from the last state said, forget it.
     fn say_state(&self, cause: Seq, state: RiskState, out: &mut impl FnMut(Outcome)) {
+        let state = if self.switches.killed { RiskState::Killed } else { state };
         self.say(cause, state, Trigger::Operator, 0, 0, out);
     }
 

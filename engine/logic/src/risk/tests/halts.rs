@@ -49,6 +49,9 @@ fn what_commands_say_and_cancel() {
     check(&twice, &["state halted 1 0/0", "cancel 0-2 halt_cancel"], S::Halted);
     check(&[(Halt, 0), (Reduce, 0)], &["state halted 1 0/0"], S::Halted);
     check(&[(Kill, 0), (Resume, 0)], &["state killed 1 0/0"], S::Killed);
+    // Nothing weaker hides a kill: a restart goes on from the last state that was said.
+    check(&[(Kill, 0), (Halt, 0)], &["state killed 1 0/0", "cancel 0-2 halt_cancel"], S::Killed);
+    check(&[(Kill, 0), (Reduce, 0)], &["state killed 1 0/0"], S::Killed);
     check(&[(Kill, 0), (Resume, RESUME_CLEAR_KILL)], &["state running 1 0/0"], S::Running);
     // A stop lasts, and what lies below it still changes.
     check(&[(Stop, 0), (Resume, 0)], &["state running 1 0/0"], S::Stopped);
