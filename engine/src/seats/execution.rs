@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kairos_adapters::binance::orders::{MESSAGE_MAX, OrderEncoder};
 use kairos_adapters::sim::paper::PaperVenue;
@@ -23,7 +24,8 @@ use crate::ring::{Batch, Inlet, Outlet};
 use crate::seat::{Looked, Seat};
 
 /// News waiting for room in IN: 4 MiB. A quarter of IN is kept free of market data for it, so it
-/// fills only if IN stands still; then the engine stops rather than lose a report.
+/// fills only if IN stands still; then no order is taken and the venue does not act. What the venue
+/// hands out at once may pass this mark, and the queue then grows rather than lose a report.
 pub const NEWS_SLOTS: usize = 1 << 16;
 /// News that one order can cause at once: that it was sent, and one answer per swept level.
 const NEWS_ROOM: usize = 8_192 + 2;
@@ -129,7 +131,7 @@ where
     }
 
     fn take_orders(&mut self) -> Looked {
-        let free = NEWS_SLOTS - self.news.len();
+        let free = NEWS_SLOTS.saturating_sub(self.news.len());
         let mut allowance = ((free / NEWS_ROOM) as u64).min(ORDERS_BATCH);
         if self.durable_gate {
             let durable = self.meters.orders_durable.get();
@@ -138,9 +140,12 @@ where
         if allowance == 0 {
             return Looked::Idle;
         }
-        let Self { orders, venue, wire, news, time, clock, .. } = self;
+        let Self { orders, venue, wire, news, time, clock, meters, .. } = self;
         orders.look(allowance, |_, slot| match &slot.outcome {
             Outcome::Vacant => {}
+            // JOURNAL lets go of a slot whether its frame was written or not, and says so before.
+            // Nothing unjournaled is sent; the control thread is about to end the run.
+            _ if meters.journal_failed.load(Ordering::Acquire) => {}
             Outcome::Denied(record) => news.extend(denied(record, clock.stamp())),
             Outcome::Approved(order) => {
                 let record = order.get();
@@ -178,7 +183,7 @@ where
     fn advance_venue(&mut self) -> bool {
         let Some(due) = self.venue.next_due() else { return false };
         let now = self.time.now();
-        if now < due || NEWS_SLOTS - self.news.len() < NEWS_ROOM {
+        if now < due || NEWS_SLOTS.saturating_sub(self.news.len()) < NEWS_ROOM {
             return false;
         }
         let Self { venue, news, clock, meters, .. } = self;
@@ -299,5 +304,75 @@ where
         self.meters.execution.taken_in.set(self.inputs.position());
         self.meters.execution.taken_orders.set(self.orders.position());
         if busy { Looked::Busy } else { looked.max(ordered) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kairos_adapters::sim::paper::PaperOptions;
+    use kairos_logic::event::Verb;
+    use kairos_logic::risk::{Limits, Risk, RiskOptions};
+    use kairos_logic::units::{CurrencyId, Seq};
+
+    /// Slots that wait, and nothing more.
+    struct Waiting<E>(VecDeque<E>, u64);
+    impl<E: Send> Inlet<E> for Waiting<E> {
+        fn look(&mut self, max: u64, mut take: impl FnMut(Seq, &E)) -> Looked {
+            let before = self.1;
+            while self.1 - before < max
+                && let Some(slot) = self.0.pop_front()
+            {
+                take(Seq(self.1), &slot);
+                self.1 += 1;
+            }
+            if self.1 == before { Looked::Idle } else { Looked::Busy }
+        }
+        fn position(&self) -> u64 {
+            self.1
+        }
+    }
+
+    /// Counts what enters IN.
+    struct Door(Arc<std::sync::atomic::AtomicU64>);
+    impl Outlet<Event> for Door {
+        fn offer(&mut self, _value: Event) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            true
+        }
+    }
+
+    /// What comes of one approved decision.
+    fn news_of_one_approval(journal_failed: bool) -> u64 {
+        let table = InstrumentTable::default();
+        let options = RiskOptions { currency: CurrencyId(0), balances: Vec::new(), depth: 64 };
+        let mut risk = Risk::new(&table, Limits::default(), &options);
+        let mut orders = VecDeque::new();
+        risk.on_event(Seq(0), &Event::command(Nanos(1), Verb::Halt, 0), &mut |outcome| {
+            orders.push_back(OrderSlot { outcome, ..OrderSlot::default() });
+        });
+        assert_eq!(orders.len(), 1);
+        let meters = Meters::new(&[1]);
+        meters.journal_failed.store(journal_failed, Ordering::Release);
+        let entered = Arc::default();
+        let mut seat = ExecutionSeat::new(
+            Waiting(VecDeque::new(), 0),
+            Waiting(orders, 0),
+            Door(Arc::clone(&entered)),
+            PaperVenue::new(&table, PaperOptions::default()),
+            &table,
+            false,
+            Time::Virtual(Arc::clone(&meters)),
+            Clock::new(),
+            meters,
+        );
+        seat.turn();
+        entered.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn what_the_journal_let_go_of_without_writing_it_is_not_acted_upon() {
+        assert_eq!(news_of_one_approval(false), 1);
+        assert_eq!(news_of_one_approval(true), 0);
     }
 }
