@@ -246,6 +246,16 @@ impl Writer {
             || self.link.prepared.is_there(self.turn)
     }
 
+    /// Bytes that can be appended now without waiting for a segment: the rest of this one, or a
+    /// whole segment where the next one is there. Cheap.
+    #[inline]
+    pub fn free(&self) -> usize {
+        if self.link.prepared.is_there(self.turn) {
+            return self.segment.len();
+        }
+        self.soft.saturating_sub(self.cursor)
+    }
+
     /// Answers what the keeper asked for. A seat without input calls this, so that what is committed
     /// becomes durable although nothing follows. [`Self::append`] does it by itself.
     #[inline]

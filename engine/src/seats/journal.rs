@@ -17,6 +17,12 @@ use crate::seat::{Looked, Seat};
 const INPUTS_BATCH: Batch = Batch::new(64, 1_024);
 /// Orders per turn. EXECUTION waits behind it.
 const ORDERS_BATCH: u64 = 1;
+/// Bytes of the frame of an input, rounded up: 32 of head, a stamp, the payload.
+const INPUT_BYTES: usize = 96;
+/// Bytes of a turn beside the inputs: an order's frame, and what the journal itself may put between
+/// (an anchor, padding to the next page).
+const BESIDE_BYTES: usize = 2 * 4_096;
+const _: () = assert!(32 + 8 + Event::LOGICAL <= INPUT_BYTES);
 
 /// The RUN_END frame, set once it is known how the run ended.
 pub type Ending = Arc<OnceLock<LastWords>>;
@@ -37,6 +43,8 @@ pub struct JournalSeat<I, O> {
     ink: Ink,
     durable: DurableOrders,
     batch: Batch,
+    /// No order that is still to be written was caused by an input before this position.
+    caused_from: u64,
     ending: Ending,
     meters: Arc<Meters>,
 }
@@ -45,7 +53,7 @@ pub struct JournalSeat<I, O> {
 struct Ink {
     writer: Writer,
     /// Journal sequence of the input at `position & mask`. As long as IN, because risk may lag
-    /// behind the journal by a whole ring.
+    /// behind the journal by a whole ring. The seat reads no further than that ahead of an order.
     sequences: Vec<u64>,
     mask: usize,
     failed: bool,
@@ -151,7 +159,17 @@ impl<I: Inlet<Event>, O: Inlet<OrderSlot>> JournalSeat<I, O> {
             failed: false,
             meters: Arc::clone(&meters),
         };
-        Self { inputs, orders, ink, durable, batch: INPUTS_BATCH, ending, meters }
+        let (batch, caused_from) = (INPUTS_BATCH, 0);
+        Self { inputs, orders, ink, durable, batch, caused_from, ending, meters }
+    }
+
+    /// How many inputs may be taken now: what fits the segment in use where no further one is
+    /// ready, and no more than leaves the causes of waiting orders known.
+    #[inline]
+    fn allowance(&self, ahead: u64) -> u64 {
+        let fit = self.ink.writer.free().saturating_sub(BESIDE_BYTES) / INPUT_BYTES;
+        let known = (self.ink.mask as u64 + 1).saturating_sub(ahead);
+        self.batch.size().min(fit as u64).min(known)
     }
 }
 
@@ -164,21 +182,31 @@ impl<I: Inlet<Event>, O: Inlet<OrderSlot>> Seat for JournalSeat<I, O> {
             self.meters.journal.held.add(1);
             return Looked::Idle;
         }
-        let Self { inputs, orders, ink, durable, batch, meters, .. } = self;
-        let (before, asked) = (inputs.position(), batch.size());
-        let mut looked = inputs.look(asked, |at, event| ink.input(at.0, event));
-        batch.took(inputs.position() - before, asked);
-        meters.journal.taken_in.set(inputs.position());
+        let ahead = self.inputs.position().saturating_sub(self.caused_from);
+        let asked = self.allowance(ahead);
+        let Self { inputs, orders, ink, durable, batch, caused_from, meters, .. } = self;
+        // Read before ORDERS is looked at: what risk finished before it has its orders there.
+        let judged = (ahead > ink.mask as u64 / 2).then(|| meters.risk.taken_in.get());
+        let before = inputs.position();
+        let mut looked = Looked::Idle;
+        if asked > 0 {
+            looked = inputs.look(asked, |at, event| ink.input(at.0, event));
+            batch.took(inputs.position() - before, asked);
+            meters.journal.taken_in.set(inputs.position());
+        }
         let ordered = orders.look(ORDERS_BATCH, |_, slot| {
             // Its cause first. RISK has seen it, so it is in IN and this ends.
             let cause = slot.outcome.record().map_or(0, |it| it.cause.0 + 1);
             while inputs.position() < cause {
-                inputs.look(asked, |at, event| ink.input(at.0, event));
+                inputs.look(cause - inputs.position(), |at, event| ink.input(at.0, event));
             }
             let seq = ink.order(slot);
             durable.wrote(seq);
+            *caused_from = cause.saturating_sub(1).max(*caused_from);
         });
-        if ordered == Looked::Busy {
+        if ordered != Looked::Busy {
+            *caused_from = judged.unwrap_or(0).max(*caused_from);
+        } else {
             meters.journal.taken_in.set(inputs.position());
             meters.journal.taken_orders.set(orders.position());
         }
@@ -200,5 +228,132 @@ impl<I: Inlet<Event>, O: Inlet<OrderSlot>> Seat for JournalSeat<I, O> {
         if let Some(end) = self.ending.get() {
             let _ended = self.ink.writer.end_run(end.at.0, &end.payload);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use kairos_edge::frames::Record;
+    use kairos_journal::{Journal, Options, RunFacts};
+    use kairos_logic::event::Verb;
+    use kairos_logic::instrument::InstrumentTable;
+    use kairos_logic::risk::{Limits, Outcome, Risk, RiskOptions};
+    use kairos_logic::units::{CurrencyId, Nanos, Seq};
+
+    const IN_SLOTS: usize = 64;
+
+    /// A stream of ticks that never ends.
+    struct Ticks(u64);
+    impl Inlet<Event> for Ticks {
+        fn look(&mut self, max: u64, mut take: impl FnMut(Seq, &Event)) -> Looked {
+            for _ in 0..max {
+                take(Seq(self.0), &Event::timer(Nanos(self.0)));
+                self.0 += 1;
+            }
+            Looked::Busy
+        }
+        fn position(&self) -> u64 {
+            self.0
+        }
+    }
+
+    /// Many decisions of the first input.
+    struct Burst(Vec<OrderSlot>, usize);
+    impl Inlet<OrderSlot> for Burst {
+        fn look(&mut self, max: u64, mut take: impl FnMut(Seq, &OrderSlot)) -> Looked {
+            let before = self.1;
+            let slots = self.0.iter().skip(before).take(usize::try_from(max).unwrap());
+            for slot in slots {
+                take(Seq(self.1 as u64), slot);
+                self.1 += 1;
+            }
+            if self.1 == before { Looked::Idle } else { Looked::Busy }
+        }
+        fn position(&self) -> u64 {
+            self.1 as u64
+        }
+    }
+
+    fn decisions_of_the_first_input(count: usize) -> Vec<OrderSlot> {
+        let options = RiskOptions { currency: CurrencyId(0), balances: Vec::new(), depth: 64 };
+        let mut risk = Risk::new(&InstrumentTable::default(), Limits::default(), &options);
+        let mut slots = Vec::new();
+        for _ in 0..count {
+            let halt = Event::command(Nanos(1), Verb::Halt, 0);
+            risk.on_event(Seq(0), &halt, &mut |outcome: Outcome| {
+                slots.push(OrderSlot { outcome, ..OrderSlot::default() });
+            });
+        }
+        slots
+    }
+
+    fn causes(dir: &std::path::Path) -> Vec<u64> {
+        let mut reader = Journal::open(dir).unwrap().reader_from(0).unwrap();
+        let mut causes = Vec::new();
+        while let Some(frame) = reader.next().unwrap() {
+            if frame.is_physical() {
+                continue;
+            }
+            let record =
+                Record::read(frame.kind, frame.schema, frame.ts, frame.ext(), frame.payload);
+            if let Ok(Record::Decision { record, .. }) = record {
+                causes.push(record.cause.0);
+            }
+        }
+        causes
+    }
+
+    #[test]
+    fn a_burst_of_orders_keeps_its_cause_however_many_inputs_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { populate: false, segment_bytes: 2 << 20, ..Options::default() };
+        let (writer, _keeper, _) =
+            kairos_journal::create(dir.path(), &options, RunFacts::default()).unwrap();
+        let meters = Meters::new(&[1]);
+        meters.risk.taken_in.set(1);
+        let burst = Burst(decisions_of_the_first_input(40), 0);
+        let mut seat = JournalSeat::new(
+            Ticks(0),
+            burst,
+            writer,
+            IN_SLOTS,
+            false,
+            Ending::default(),
+            Arc::clone(&meters),
+        );
+        for _ in 0..200 {
+            seat.turn();
+        }
+        let causes = causes(dir.path());
+        assert_eq!(causes, vec![1; 40]);
+        assert_eq!(seat.inputs.position(), IN_SLOTS as u64 + 1, "risk has finished with one");
+        assert!(!meters.journal_failed.load(std::sync::atomic::Ordering::Relaxed));
+    }
+
+    /// Without a second segment the seat fills the first and holds; nothing fails.
+    #[test]
+    fn a_backlog_fills_a_segment_and_then_waits_for_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { populate: false, segment_bytes: 2 << 20, ..Options::default() };
+        let (writer, _keeper, _) =
+            kairos_journal::create(dir.path(), &options, RunFacts::default()).unwrap();
+        let meters = Meters::new(&[1]);
+        meters.risk.taken_in.set(u64::from(u32::MAX));
+        let mut seat = JournalSeat::new(
+            Ticks(0),
+            Burst(Vec::new(), 0),
+            writer,
+            1 << 16,
+            false,
+            Ending::default(),
+            Arc::clone(&meters),
+        );
+        for _ in 0..1_000 {
+            seat.turn();
+        }
+        assert!(!meters.journal_failed.load(std::sync::atomic::Ordering::Relaxed));
+        assert!(meters.journal.held.get() > 0, "it holds");
     }
 }
