@@ -210,15 +210,29 @@ impl Meters {
 
     /// Whether everything published was taken by everyone who reads it.
     ///
-    /// The takers are read first: publications of a later moment can only make the answer "no", so
-    /// "settled" is never said too early. News that execution still holds counts as unsettled.
+    /// The takers are read first, then what execution still holds, then what was published: news
+    /// moves from the one to the other, so in any other order some could be overlooked on its way.
+    /// Publications of a later moment can only make the answer "no": "settled" is never said too
+    /// early.
     #[must_use]
     pub fn is_settled(&self) -> bool {
+        self.is_settled_while(|| true)
+    }
+
+    /// Whether everything is settled and the simulated venue has nothing to do or to say: what
+    /// nobody feeds any more is then over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_settled_while(|| self.sim_due.get() == u64::MAX)
+    }
+
+    /// `quiet` is asked after the takers and before the publishers: execution tells what is due
+    /// before it tells what it took, and what it published before it tells that nothing is due.
+    fn is_settled_while(&self, quiet: impl Fn() -> bool) -> bool {
         let taken = self.in_taken().min(self.strategy.taken_in.get());
         let orders = self.journal.taken_orders.get().min(self.execution.taken_orders.get());
-        taken == self.in_published()
-            && orders == self.orders_published.get()
-            && self.backlog.get() == 0
+        let nothing_held = self.backlog.get() == 0 && quiet();
+        nothing_held && taken == self.in_published() && orders == self.orders_published.get()
     }
 }
 

@@ -104,9 +104,7 @@ impl Watch<'_> {
 
     /// Feeds finished, nothing due at the venue, everything taken by everyone.
     fn has_ended(&self) -> bool {
-        self.meters.feeds.iter().all(|it| it.seat.is_finished())
-            && self.meters.sim_due.get() == u64::MAX
-            && self.meters.is_settled()
+        self.meters.feeds.iter().all(|it| it.seat.is_finished()) && self.meters.is_over()
     }
 
     fn look(&self, seen: &mut [Seen], now: Stamp) {
