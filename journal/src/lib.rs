@@ -81,7 +81,7 @@ pub use layout::{Anchor, RunParent, SegmentHeader, SegmentState};
 pub use manifest::{RunInfo, RunStatus};
 pub use open::{Opened, create};
 pub use options::{Mode, NotReady, Options, RunFacts, clock_now};
-pub use reader::{FrameView, Journal, Reader, SegmentInfo, fingerprint};
+pub use reader::{FrameView, Journal, Reader, SegmentInfo, fingerprint, fingerprint_of};
 pub use recover::{Recovery, Report, Verdict, recover, recover_with};
 pub use salvage::{Salvaged, salvage};
 pub use shared::{Failure, FailureKind, Shared, Status};

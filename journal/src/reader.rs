@@ -108,6 +108,7 @@ impl Journal {
             before: None,
             from_seq: 0,
             is_sought: false,
+            is_whole: false,
         }
     }
 
@@ -190,6 +191,7 @@ pub struct Reader {
     before: Option<Before>,
     from_seq: u64,   // frames below are validated and skipped
     is_sought: bool, // the first segment need not be the journal's first
+    is_whole: bool,  // nothing is missing behind the last frame read
 }
 
 impl Reader {
@@ -200,7 +202,11 @@ impl Reader {
     /// there.
     #[expect(clippy::should_implement_trait, reason = "the frame borrows from the reader")]
     pub fn next(&mut self) -> Result<Option<FrameView<'_>>, Error> {
-        let Some((offset, len)) = self.advance()? else { return Ok(None) };
+        let stepped = match self.advance()? {
+            Some(stepped) => Some(stepped),
+            None => self.look_again()?,
+        };
+        let Some((offset, len)) = stepped else { return Ok(None) };
         let Some(current) = &self.current else { return Ok(None) };
         let raw = decode(current.view.range(offset, current.cursor), len);
         Ok(Some(view_of(&raw, &current.header, offset)))
@@ -248,6 +254,57 @@ impl Reader {
         Ok(())
     }
 
+    /// At the end of what is there: whether it is the end of what was written.
+    ///
+    /// A segment missing in the middle breaks the chain; one missing at the end leaves a journal that
+    /// looks well and is shorter. The manifests tell: they are read first and the frames after them, so
+    /// that a run which ends just now is not mistaken for one that lost its end.
+    fn look_again(&mut self) -> Result<Option<(usize, usize)>, Error> {
+        if self.is_whole {
+            return Ok(None);
+        }
+        let ended = self.ended()?;
+        if let Some(stepped) = self.advance()? {
+            return Ok(Some(stepped));
+        }
+        let reached = self.reached();
+        match ended {
+            Some((run, last)) if reached < last => {
+                let reason = format!(
+                    "run {run} ended at seq {last} by its manifest, but frames end at seq {reached}: \
+                     segments are missing"
+                );
+                let mut finding = Finding::damage(&self.dir.root, None, None, reason);
+                finding.run = Some(run);
+                finding.seq = Some((reached + 1, Some(last)));
+                Err(Error::Damaged(Box::new(finding)))
+            }
+            _ => {
+                self.is_whole = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The newest run that ended with a history, and its last `seq`.
+    fn ended(&self) -> Result<Option<(u64, u64)>, Error> {
+        let runs = manifest::read_all(&self.dir)?;
+        // What is wrong with a manifest itself is told by those who ask for runs.
+        let known = runs.into_iter().filter_map(Result::ok);
+        let kept = known.filter(|run| run.status != manifest::RunStatus::Quarantined);
+        Ok(kept.filter_map(|run| Some((run.run, run.last_seq?))).max_by_key(|it| it.1))
+    }
+
+    /// The `seq` of the last event behind the cursor.
+    fn reached(&self) -> u64 {
+        let chain = match (&self.current, &self.before) {
+            (Some(current), _) => current.chain.next_seq,
+            (None, Some(before)) => before.chain.next_seq,
+            (None, None) => 1,
+        };
+        chain - 1
+    }
+
     /// Steps over the next frame, which has validated: its offset and length.
     fn advance(&mut self) -> Result<Option<(usize, usize)>, Error> {
         loop {
@@ -270,6 +327,7 @@ impl Reader {
             };
             if self.from_seq <= seq && !(is_physical && seq == self.from_seq && self.is_sought) {
                 self.is_sought = false;
+                self.is_whole = false;
                 return Ok(Some((offset, len)));
             }
         }
@@ -442,11 +500,20 @@ pub(crate) fn read_header(file: &SegFile, view: &View) -> Result<SegmentHeader, 
 /// # Errors
 /// As [`Reader::next`].
 pub fn fingerprint(dir: &Path) -> Result<([u8; 32], u64), Error> {
+    fingerprint_of(dir, |_| true)
+}
+
+/// As [`fingerprint`], over the frames whose type is `wanted` alone: the caller knows which of them
+/// describe where a run happened rather than what.
+///
+/// # Errors
+/// As [`Reader::next`].
+pub fn fingerprint_of(dir: &Path, wanted: impl Fn(u16) -> bool) -> Result<([u8; 32], u64), Error> {
     let mut reader = Journal::open(dir)?.reader();
     let mut hasher = blake3::Hasher::new();
     let mut events = 0;
     while let Some(frame) = reader.next()? {
-        if frame.is_physical() {
+        if frame.is_physical() || !wanted(frame.kind) {
             continue;
         }
         hasher.update(&frame.seq.to_le_bytes());

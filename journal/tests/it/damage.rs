@@ -252,6 +252,41 @@ fn missing_doubled_and_renamed_segments_are_noticed() {
     }
 }
 
+/// The newest history is gone, and what is left is in order: only the manifest can tell.
+#[test]
+fn a_reader_does_not_take_a_journal_without_its_end_for_whole() {
+    let (original, _) = ended();
+    let read = |dir: &Path| {
+        let mut reader = Journal::open(dir).unwrap().reader();
+        loop {
+            match reader.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) => return Some(error.to_string()),
+            }
+        }
+    };
+    assert_eq!(read(original.path()), None);
+    for gone in [&["seg/00000001-000000000002.jnl"][..], &["seg"][..]] {
+        let dir = copy(original.path());
+        for it in gone {
+            let path = dir.path().join(it);
+            if path.is_dir() {
+                for file in files(&path) {
+                    fs::remove_file(file).unwrap();
+                }
+            } else {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let said = read(dir.path()).unwrap_or_default();
+        assert!(
+            said.contains("ended at seq 430") && said.contains("missing"),
+            "{gone:?}: {said:?}"
+        );
+    }
+}
+
 fn on_another_boot(dir: &Path, mode: Mode, accept_loss: bool) -> Result<Report, Error> {
     let boot_id = Some([9; 16]);
     recover_with(dir, &Recovery { mode, accept_loss, verify_bytes: u64::MAX, boot_id })
