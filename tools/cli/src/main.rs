@@ -6,6 +6,7 @@ mod info;
 mod latency;
 mod outcome;
 mod recover;
+mod salvage;
 mod verify;
 mod walk;
 
@@ -56,6 +57,8 @@ enum JournalVerb {
     Latency(latency::LatencyArgs),
     /// Seal what a killed run left; prints the report.
     Recover(recover::RecoverArgs),
+    /// Copy every frame that still validates into a new journal; the damaged one is not touched.
+    Salvage(salvage::SalvageArgs),
     /// Digest over sequence, type, version and payload of every logical frame; equal for equal runs.
     Fingerprint(fingerprint::FingerprintArgs),
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
             JournalVerb::Dump(args) => dump::run(&args),
             JournalVerb::Latency(args) => latency::run(&args),
             JournalVerb::Recover(args) => recover::run(&args),
+            JournalVerb::Salvage(args) => salvage::run(&args),
             JournalVerb::Fingerprint(args) => fingerprint::run(&args),
         },
     }

@@ -91,3 +91,19 @@ fn equal_runs_have_one_fingerprint() {
     assert_eq!(fingerprint(5), fingerprint(5));
     assert_ne!(fingerprint(5), fingerprint(6));
 }
+
+#[test]
+fn salvage_copies_what_reads_into_a_new_journal() {
+    let traded = Traded::new();
+    let out = TempDir::new().unwrap();
+    let into = out.path().join("saved");
+    let option = format!("--json --out {}", into.display());
+    let said = journal("salvage", &traded.journal(), &option).expect(0).document();
+    let events = said["events"].as_u64().unwrap();
+    assert!(events > 1_000, "{said}");
+    assert_eq!(said["lost"], json!([]));
+    let saved = journal("verify", &into, "--json").expect(0).document();
+    assert_eq!(saved["events"].as_u64(), Some(events));
+    // A second time there is something in the way.
+    journal("salvage", &traded.journal(), &option).expect(1);
+}
