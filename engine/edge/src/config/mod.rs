@@ -31,10 +31,33 @@ pub use self::model::{
 pub use self::problem::{Origin, Problem};
 pub use self::tree::{Node, Value};
 
-/// The sections of other processes: accepted and not read here, and no part of
-/// [`Config::canonical_toml`].
-pub const FOREIGN_SECTIONS: [&str; 8] =
-    ["drain", "dragonfly", "gateway", "grpc", "kafka", "metrics", "monitoring", "timescale"];
+/// The sections of other processes and of research commands: accepted and not read here, and no
+/// part of [`Config::canonical_toml`].
+pub const FOREIGN_SECTIONS: [&str; 23] = [
+    "agent",
+    "backtest",
+    "commands",
+    "costs",
+    "data_quality",
+    "db",
+    "drain",
+    "dragonfly",
+    "features",
+    "gateway",
+    "grpc",
+    "host",
+    "kafka",
+    "metrics",
+    "monitoring",
+    "paths",
+    "report",
+    "run",
+    "strategy",
+    "timescale",
+    "tune",
+    "validate",
+    "walkforward",
+];
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -626,7 +626,7 @@ fn span(section: &mut Section<'_>, ns: &'static str, ms: &'static str, default: 
 }
 
 fn feed(mut section: Section<'_>) -> Feed {
-    let depth = section.integer("orderbook_depth", 4_096, 40..=4_096);
+    let depth = section.integer("orderbook_depth", 4_096, 1..=4_096);
     let feed = Feed {
         hold_ms: section.integer("hold_ms", 50, 0..=60_000),
         stale_after_ms: section.integer("stale_after_ms", 5_000, 0..=86_400_000),

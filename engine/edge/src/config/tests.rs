@@ -109,7 +109,7 @@ fn every_problem_is_one_line_with_key_value_rule_and_place() {
     );
     check(
         "[feed]\norderbook_depth = 5000",
-        "feed.orderbook_depth = 5000: must be a whole number from 40 to 4096 (k.toml:9)",
+        "feed.orderbook_depth = 5000: must be a whole number from 1 to 4096 (k.toml:9)",
     );
     check(
         "[paper]\nbalances = { usdt = \"-1\" }",
