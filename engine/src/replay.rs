@@ -11,7 +11,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kairos_edge::frames::{Assembler, Cold as ColdRecord, FrameError, Part, Record};
+use kairos_edge::frames::{
+    Assembler, Cold as ColdRecord, EndReason, FrameError, Part, Record, RunEnd,
+};
 use kairos_edge::render;
 use kairos_journal::{FrameView, Journal, RUN_END, RunInfo};
 use kairos_logic::decision::Mind;
@@ -211,7 +213,9 @@ fn walk(
             if frame.kind == RUN_END
                 && let Some(run) = &mut run
             {
-                run.ended = true;
+                // A run that gave up did not wait for its last decisions.
+                let end = RunEnd::from_payload(frame.payload);
+                run.ended = end.is_none_or(|it| it.reason != EndReason::Fault);
             }
             continue;
         }

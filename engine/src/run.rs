@@ -1,7 +1,7 @@
 //! One run of the engine, from a checked configuration to a sealed journal.
 //!
-//! Everything that can be refused is refused before the journal is touched; everything that is slow
-//! happens before the seats start or after they have stopped.
+//! What the configuration, the feeds or the strategies get wrong is refused before the journal is
+//! touched; everything that is slow happens before the seats start or after they have stopped.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use kairos_edge::config::{self as edge_config, Config, Profile};
 use kairos_edge::frames::{EndReason, RunEnd};
 use kairos_edge::stats::StatsError;
 use kairos_journal::{Class, Status};
-use kairos_logic::event::{Event, Verb};
+use kairos_logic::event::{Event, News, Verb};
 use kairos_logic::strategy::Registry;
 use kairos_logic::units::Nanos;
 
@@ -142,6 +142,13 @@ pub fn run(
         taken.inherited.push(Event::command(Nanos(0), Verb::Resume, RESUME_ALL));
     }
     warnings.extend(taken.warnings);
+    if let (Some(state), false) = (taken.inherited.first(), signals.resume) {
+        warnings.push(format!(
+            "an earlier run of this journal left trading at {}: entries are denied until a run is \
+             started with --resume",
+            inherited_state(state)
+        ));
+    }
     let (run, first_seq) = (taken.run, taken.first_seq);
     let mind = assemble::mind(config, &table, registry, run)?;
     let keeping = Keeping::start(taken.keeper);
@@ -209,6 +216,10 @@ pub fn run(
         Some(error) => Err(FeedError::from(error).into()),
         None => Ok(Finished { journal: config.journal.dir.clone(), run, first_seq, warnings }),
     }
+}
+
+fn inherited_state(command: &Event) -> &'static str {
+    if let News::Command { verb, .. } = command.news() { verb.text() } else { "an unknown state" }
 }
 
 /// Where each seat is: its name, its thread's place, its place in the thread.

@@ -27,6 +27,8 @@ pub struct Summary {
     pub denied: u64,
     /// Frames that could not be understood.
     pub malformed: u64,
+    /// The first of them, as `venue: frame number` (under capture the line of the file).
+    pub malformed_at: Vec<String>,
     /// Breaks of a book's continuity.
     pub gaps: u64,
     /// Instruments whose book was not known at the end: its snapshot is missing, or did not fit.
@@ -39,7 +41,31 @@ pub struct Summary {
     pub latency: LatencyTable,
 }
 
+/// Malformed frames that a summary names; all are counted.
+const MALFORMED_TOLD: usize = 8;
+
 impl Summary {
+    /// What an operator should not have to look for.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for symbol in &self.unsynchronised {
+            remarks.push(format!(
+                "{symbol}: no snapshot, or none that fits its updates: its book was not known at \
+                 the end, and orders that need it are denied"
+            ));
+        }
+        if self.malformed > 0 {
+            remarks.push(format!(
+                "{} malformed frames, none of which became an event; the first, as venue: frame or \
+                 line number: {}",
+                self.malformed,
+                self.malformed_at.join(", ")
+            ));
+        }
+        remarks
+    }
+
     /// Reads one run back.
     ///
     /// # Errors
@@ -62,7 +88,7 @@ impl Summary {
             let seq = frame.seq;
             match record {
                 Ok(Record::Event(event)) => {
-                    summary.count(&event);
+                    summary.count(&event, &books.table);
                     books.follow(&event);
                     spans.event(seq, &event, &mut |_| {});
                 }
@@ -83,13 +109,18 @@ impl Summary {
         Ok(summary)
     }
 
-    fn count(&mut self, event: &Event) {
+    fn count(&mut self, event: &Event, table: &InstrumentTable) {
         *self.events.entry(event.kind.text()).or_default() += 1;
         match event.news() {
             News::Gap { .. } => self.gaps += 1,
             News::Fill { .. } => self.fills += 1,
             News::Report { state: ReportState::Sent, .. } => self.orders += 1,
-            News::Status { code: StatusCode::Malformed, .. } => self.malformed += 1,
+            News::Status { venue, code: StatusCode::Malformed, detail } => {
+                self.malformed += 1;
+                if self.malformed_at.len() < MALFORMED_TOLD {
+                    self.malformed_at.push(format!("{}: {detail}", table.venue_name(venue)));
+                }
+            }
             News::Trade { .. }
             | News::Quote { .. }
             | News::Book { .. }

@@ -43,7 +43,12 @@ pub fn run(args: &RunArgs, registry: &Registry) -> ExitCode {
         }
     };
     match run_and_sum_up(&config, registry, &signals, &mut Log::of(&config)) {
-        Ok((_, summary)) => answer(&shown(&summary, args.json), ExitCode::SUCCESS),
+        Ok((_, summary)) => {
+            for remark in summary.remarks() {
+                eprintln!("kairos-engine: warning: {remark}");
+            }
+            answer(&shown(&summary, args.json), ExitCode::SUCCESS)
+        }
         Err(error) => fail(&error),
     }
 }

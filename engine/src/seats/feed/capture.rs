@@ -176,7 +176,9 @@ impl CaptureFeed {
             return self.meters.is_settled();
         }
         let waiting = self.meters.in_published().saturating_sub(self.meters.in_taken());
-        waiting <= AHEAD_MAX
+        // Orders that wait at the gate would leave a disk's flush too late.
+        let orders = self.meters.execution.taken_orders.get();
+        waiting <= AHEAD_MAX && orders == self.meters.orders_published.get()
     }
 
     /// Reads ahead by one line. What cannot be read ends the capture, and the run with it.
@@ -314,6 +316,9 @@ fn hear(frame: &Frame<'_>, speaker: &mut Speaker, sink: &mut Sink) {
 
 impl Seat for CaptureFeed {
     fn turn(&mut self) -> Looked {
+        if self.opened {
+            publish_wanted(&mut self.sink, &self.meters, self.now);
+        }
         if !self.sink.flush() {
             if let Some(meter) = self.meters.feeds.get(self.number) {
                 meter.seat.held.add(1);
@@ -328,7 +333,6 @@ impl Seat for CaptureFeed {
             return Looked::Busy;
         }
         self.mend_books();
-        publish_wanted(&mut self.sink, &self.meters, self.now);
         if stop_wanted(&self.meters) && !self.stop_sent {
             self.send_stop();
             return Looked::Busy;

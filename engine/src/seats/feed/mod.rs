@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kairos_adapters::session::{Counters, MarketSession, Outbox};
-use kairos_logic::event::{Event, Flags, GapReason, Kind};
+use kairos_logic::event::{Event, Flags, GapReason, Kind, News, StatusCode};
 use kairos_logic::units::{InstrumentId, Nanos};
 
 use crate::clock::Clock;
@@ -130,13 +130,21 @@ impl Speaker {
     }
 }
 
-/// Publishes the command that the control thread wants, where there is one; it waits for room.
+/// Publishes the command that the control thread wants, where there is one. Past market data that
+/// waits for room: a kill does not queue behind it, and a quarter of IN is kept free for this.
 fn publish_wanted(sink: &mut Sink, meters: &Meters, at: Nanos) {
-    if let Some(verb) = meters.take_wanted()
-        && !sink.offer(Event::command(at, verb, 0))
-    {
-        meters.want(verb);
+    if let Some(verb) = meters.take_wanted() {
+        let recv = sink.clock.stamp();
+        if !sink.door.offer(Event { recv, ..Event::command(at, verb, 0) }) {
+            meters.want(verb);
+        }
     }
+}
+
+/// Whether an event says that a link went up or down: what a feed must not drop with its data.
+fn is_link(event: &Event) -> bool {
+    let News::Status { code, .. } = event.news() else { return false };
+    matches!(code, StatusCode::Connected | StatusCode::Disconnected)
 }
 
 /// Tells the stats page what a session has counted after a frame of so many bytes.

@@ -14,7 +14,7 @@ use kairos_adapters::session::{Arrival, MarketSession, Outbox};
 use kairos_logic::event::{Event, GapReason, StatusCode, Verb};
 use kairos_logic::units::{InstrumentId, Nanos, Stamp};
 
-use super::{Broken, Sink, publish_wanted, stop_wanted, tell};
+use super::{Broken, Sink, is_link, publish_wanted, stop_wanted, tell};
 use crate::clock::Clock;
 use crate::meter::{Meters, VenueMeter};
 use crate::ring::FeedDoor;
@@ -227,7 +227,7 @@ impl SocketFeed {
     /// Market data found no room for too long: all of it goes, and every book with it.
     fn drop_held(&mut self, stamp: Stamp, now: Nanos) {
         let dropped = i64::try_from(self.sink.held.len()).unwrap_or(i64::MAX);
-        self.sink.held.clear();
+        self.sink.held.retain(is_link);
         self.held_since = None;
         if let Some(meter) = self.venue_meter() {
             meter.dropped.add(dropped.unsigned_abs());
@@ -261,20 +261,19 @@ impl SocketFeed {
 
 impl Seat for SocketFeed {
     fn turn(&mut self) -> Looked {
-        if !self.flush() {
-            return Looked::Idle;
-        }
-        if self.stop_sent {
-            return Looked::Idle;
-        }
         let (_, now) = self.now();
+        if self.first.as_slice().is_empty() {
+            publish_wanted(&mut self.sink, &self.meters, now);
+        }
+        if !self.flush() || self.stop_sent {
+            return Looked::Idle;
+        }
         if let Some(&event) = self.first.as_slice().first() {
             if self.sink.offer(Event { at: now, ..event }) {
                 self.first.next();
             }
             return Looked::Busy;
         }
-        publish_wanted(&mut self.sink, &self.meters, now);
         if stop_wanted(&self.meters) {
             self.stop_sent = self.sink.offer(Event::command(now, Verb::Stop, 0));
             if let (true, Some(meter)) = (self.stop_sent, self.meters.feeds.get(self.number)) {
