@@ -33,8 +33,10 @@ const BATCHES: usize = 2_300;
 const BATCH_EVERY_NS: u64 = 64_000;
 /// Operations before the measured ones.
 const WARM_UP_BATCHES: usize = 200;
-/// Bytes of a segment, and of the mapping that is copied into. A round is 14 MB.
-const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes of a segment, and of each mapping that is copied into. A round writes 15 MB at most, so all
+/// of them are written once, from front to back, in memory that was populated at the start: a second
+/// lap would find some of it in the cache, in one and not in the other.
+const SEGMENT_BYTES: usize = 128 << 20;
 /// Bytes of a frame in the journal: what the second copy copies.
 const FRAME_BYTES: usize = 96;
 
@@ -61,10 +63,11 @@ fn measure(
 ) -> Result<(Option<Ratio>, Ratio), Trouble> {
     let (hot, other) = bench.two_cpus();
     let dir = place.directory()?;
-    let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
+    let options = Options { segment_bytes: SEGMENT_BYTES as u64, ..Options::default() };
     let (mut writer, keeping) =
         journaling::start(&dir.path().join("journal"), &options, &bench.clock, other)?;
-    let mut mapping = Mapping::new(&dir.path().join("copied"))?;
+    let mut events_copied = Mapping::new(&dir.path().join("events"))?;
+    let mut frames_copied = Mapping::new(&dir.path().join("frames"))?;
     let events = events();
     let mut append = Series::new(format!("{name}: append"), BATCH as u64);
     let mut copy = Series::new(format!("{name}: copy of the event, 64 B"), BATCH as u64);
@@ -78,8 +81,8 @@ fn measure(
             let (samples, faulted) = pace.round(&events, |it| write(&mut writer, it));
             append.push(samples);
             faults += faulted;
-            copy.push(pace.round(&events, |it| mapping.copy::<64>(it)).0);
-            copy_frame.push(pace.round(&events, |it| mapping.copy::<FRAME_BYTES>(it)).0);
+            copy.push(pace.round(&events, |it| events_copied.copy::<64>(it)).0);
+            copy_frame.push(pace.round(&events, |it| frames_copied.copy::<FRAME_BYTES>(it)).0);
         });
         bench.look_at_jitter();
     }
@@ -185,13 +188,14 @@ struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    const LEN: usize = SEGMENT_BYTES as usize;
+    const LEN: usize = SEGMENT_BYTES;
 
     fn new(path: &Path) -> Result<Self, Trouble> {
         let trouble = |what: &str| Trouble::new(what, std::io::Error::last_os_error());
         let file = File::options().read(true).write(true).create_new(true).open(path);
         let file = file.map_err(|error| Trouble::new(&path.display().to_string(), error))?;
-        file.set_len(SEGMENT_BYTES).map_err(|error| Trouble::new("length of a file", error))?;
+        file.set_len(SEGMENT_BYTES as u64)
+            .map_err(|error| Trouble::new("length of a file", error))?;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
         // SAFETY: a new mapping at an address of the kernel's choice; nothing else is touched.

@@ -248,8 +248,8 @@ impl WireDepth<'_> {
 }
 
 /// Decimals of the instrument.
-const PRICE_SCALE: u8 = 2;
-const QTY_SCALE: u8 = 8;
+pub(crate) const PRICE_SCALE: u8 = 2;
+pub(crate) const QTY_SCALE: u8 = 8;
 
 /// One instrument, as the messages name it.
 pub(crate) fn table() -> InstrumentTable {

@@ -189,13 +189,11 @@ impl Play<'_> {
                     here.take();
                 }
                 // A stamp ends one trip and begins the next: one reading for each.
-                let mut number = WARM_UP as u64;
                 stamps[0] = self.clock.stamp().0;
-                for stamp in &mut stamps[1..] {
+                for (number, stamp) in (WARM_UP as u64..).zip(stamps.iter_mut().skip(1)) {
                     here.send(M::new(number));
                     let answer = here.take();
                     assert_eq!(answer.number(), number, "a queue keeps the order");
-                    number += 1;
                     *stamp = self.clock.stamp().0;
                 }
             });

@@ -89,13 +89,12 @@ fn cpu_model() -> String {
     line.and_then(|it| it.split_once(':')).map_or("unknown", |(_, model)| model.trim()).to_owned()
 }
 
-/// The step in which the counter advances: the smallest distance between differences of readings that
-/// occur often, or the smallest of them. Values that are one tick apart are the same, because a step
-/// of a virtual counter need not be a whole number of ticks.
+/// The step in which the counter advances: the distance between the two differences of readings that
+/// occur most often, or the only one. A step of a virtual counter need not be a whole number of
+/// ticks, so values one tick apart count as one.
 #[expect(clippy::cast_precision_loss, reason = "a few ticks")]
 fn clock_step(clock: &Clock) -> f64 {
     const READINGS: usize = 20_000;
-    const OFTEN: u64 = READINGS as u64 / 200;
     let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
     let mut before = clock.stamp();
     for _ in 0..READINGS {
@@ -103,10 +102,11 @@ fn clock_step(clock: &Clock) -> f64 {
         *counts.entry(now.0.saturating_sub(before.0)).or_default() += 1;
         before = now;
     }
-    let often = counts.iter().filter(|(_, count)| **count >= OFTEN).map(|(ticks, _)| *ticks);
-    let mut values: Vec<u64> = often.collect();
-    values.insert(0, 0);
-    let distances = values.windows(2).map(|pair| pair[1] - pair[0]);
-    let step = distances.filter(|ticks| *ticks > 1).min().unwrap_or(1);
+    let mut by_count: Vec<(u64, u64)> = counts.into_iter().map(|(it, count)| (count, it)).collect();
+    by_count.sort_unstable_by(|a, b| b.cmp(a));
+    let first = by_count.first().map_or(0, |&(_, ticks)| ticks);
+    let often = by_count.iter().filter(|(count, _)| *count > READINGS as u64 / 100);
+    let distances = often.map(|&(_, ticks)| ticks.abs_diff(first));
+    let step = distances.filter(|it| *it > 1).min().unwrap_or(first.max(1));
     step as f64 * 1e9 / clock.ticks_per_second() as f64
 }

@@ -37,13 +37,30 @@ use crate::threads::Scheduler;
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
+/// What the ratios mean, for `--help`.
+const RATIOS: &str = "\
+Ratios (median of the rounds, with the lowest and the highest):
+  hop            rtt_over_floor            round trip over two rings / over two atomics, 8 bytes each way
+                 line_rtt_over_line_floor  the same with 64 bytes in 1024 slots, for both
+                 ..._over_line_rtt         a peer's round trip / the ring's, 64 bytes
+  decode         simd_json_over_scanner_<venue>_<kind>, serde_json_over_scanner_<venue>_<kind>
+  append         tmpfs_over_copy           an event as a chained frame / a plain copy of its 64 bytes
+                 tmpfs_faults_per_million, ext4_faults_per_million
+  tick_to_order  fused_over_straight_p50   all seats on one thread / one straight-line function
+                 tokio_over_fused_p50, tokio_over_fused_p99, tokio_over_split_p50
+                 tokio_lean_over_...       the same tasks with our decoder, journal and no allocation
+                 allocs_per_tick           of the fused thread
+  replay         over_straight             replay --verify / the decisions alone, events in memory
+
+Every row with fewer than 100 samples beyond a percentile leaves it blank.";
+
 /// Measures kairos against floors and peers in the same process.
 ///
 /// Rows of one bench run interleaved, in at least 7 rounds; ratios are medians of the rounds'
 /// ratios. Beside each result stands what the host did meanwhile: a tail no longer than the gaps of
 /// an idle loop is the host's. Build with --release, on a machine where nothing else runs.
 #[derive(Debug, Parser)]
-#[command(name = "kairos-benches", version)]
+#[command(name = "kairos-benches", version, after_long_help = RATIOS)]
 struct Arguments {
     /// One JSON object per bench and line on stdout.
     #[arg(long)]

@@ -61,6 +61,8 @@ pub(super) struct Load {
 pub(super) struct Run {
     /// Nanoseconds, of each measured frame that led to an order.
     pub(super) latencies: Vec<f64>,
+    /// Where that time went, by the engine's spans; empty where the journal does not tell.
+    pub(super) spans: [Vec<f64>; SPANS.len()],
     /// Allocations of the measured threads per measured frame.
     pub(super) allocs_per_tick: f64,
 }
@@ -255,22 +257,30 @@ pub(super) fn directory() -> Result<TempDir, Trouble> {
     journaling::Place::Tmpfs.directory()
 }
 
-/// The latencies that a journal holds, from arrivals at `from` on.
-pub(super) fn latencies(dir: &TempDir, clock: &Clock, from: Stamp) -> Result<Vec<f64>, Trouble> {
+/// What a journal tells of a run, from arrivals at `from` on.
+pub(super) fn from_journal(
+    dir: &TempDir,
+    clock: &Clock,
+    from: Stamp,
+    allocs_per_tick: f64,
+) -> Result<Run, Trouble> {
     let trouble = |error: kairos_journal::Error| Trouble::new("journal", error);
     let journal = Journal::open(dir.path()).map_err(trouble)?;
     let mut reader = journal.reader();
     let mut spans = Spans::new(clock.ticks_per_second());
-    let tick_to_order = SPANS.len() - 1;
-    let mut found = Vec::new();
+    let mut found: [Vec<f64>; SPANS.len()] = Default::default();
     while let Some(frame) = reader.next().map_err(trouble)? {
         if frame.is_physical() {
             continue;
         }
         let record = Record::read(frame.kind, frame.schema, frame.ts, frame.ext(), frame.payload);
         let mut each = |it: kairos_engine::latency::Measured| {
-            if it.span == tick_to_order && it.event.recv >= from {
-                found.push(nanos(it.ns));
+            let is_market_data = matches!(
+                it.event.news(),
+                News::Trade { .. } | News::Quote { .. } | News::Book { .. }
+            );
+            if it.event.recv >= from && is_market_data {
+                found[it.span].push(nanos(it.ns));
             }
         };
         match record.map_err(|error| Trouble::new("journal", error))? {
@@ -281,7 +291,9 @@ pub(super) fn latencies(dir: &TempDir, clock: &Clock, from: Stamp) -> Result<Vec
             Record::Part(_) => {}
         }
     }
-    Ok(found)
+    // The last span is the sum of the others.
+    let latencies = found.last().cloned().unwrap_or_default();
+    Ok(Run { latencies, spans: found, allocs_per_tick })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds of seconds")]

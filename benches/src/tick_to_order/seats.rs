@@ -82,8 +82,7 @@ fn run_here(rig: &Rig, load: &Arc<Load>, cpus: [u16; 2]) -> Result<Run, Trouble>
     keeping.finish(None, &rig.clock)?;
     let from = Stamp(told.measured_from.load(Ordering::Acquire));
     let allocs = told.allocs.load(Ordering::Acquire);
-    let latencies = rig::latencies(&dir, &rig.clock, from)?;
-    Ok(Run { latencies, allocs_per_tick: per_tick(allocs, load) })
+    rig::from_journal(&dir, &rig.clock, from, per_tick(allocs, load))
 }
 
 fn wait_for_the_end(meters: &Meters) -> Result<(), Trouble> {

@@ -62,8 +62,7 @@ pub(super) fn run(rig: &Rig, load: &Load) -> Result<Run, Trouble> {
         allocs = alloc::of_this_thread() - allocs;
     });
     keeping.finish(Some(line.writer), &rig.clock)?;
-    let latencies = rig::latencies(&dir, &rig.clock, from)?;
-    Ok(Run { latencies, allocs_per_tick: per_tick(allocs, load) })
+    rig::from_journal(&dir, &rig.clock, from, per_tick(allocs, load))
 }
 
 /// Allocations per measured frame.
@@ -199,9 +198,6 @@ pub(super) fn since(now: Stamp, then: Stamp) -> u32 {
 /// What execution tells of an order.
 pub(super) fn report(record: &Decision, at: Nanos, recv: Stamp, state: ReportState) -> Event {
     let (id, order, side, qty) = (record.instrument, record.order, record.side, record.qty);
-    let code = match state {
-        ReportState::Denied => record.code,
-        _ => Code::None,
-    };
+    let code = if state == ReportState::Denied { record.code } else { Code::None };
     Event { recv, ..Event::report(at, Nanos(0), id, order, side, state, qty, code) }
 }

@@ -1,21 +1,31 @@
-//! The same work as tasks: an ordinary asynchronous design, written to be quick.
+//! The same work as tasks behind channels, in two styles.
 //!
 //! One `broadcast` channel carries every input to whoever wants it: strategy, risk, execution and
 //! journal. `mpsc` channels carry proposals to risk, decisions to execution, and decisions to the
-//! journal. Messages are owned values and small; nothing is boxed, formatted, locked or slept on by
-//! this code. The reader is a pinned thread that spins for its frames, decodes and sends: better
-//! than a task could do that waits for a socket. The journal gates nothing.
+//! journal. Nothing is boxed, formatted, locked or slept on by this code, and the journal is a task
+//! beside the way of an order: it gates nothing.
+//!
+//! * **ordinary**: as such programs are commonly written. A frame arrives as an owned buffer at a
+//!   reader task, as from a socket's task, and becomes owned values by `serde_json`; the journal is
+//!   a file, and a frame is a buffer of its own and one `write`.
+//! * **lean**: everything of ours that a task can use. The pinned thread itself decodes, by the
+//!   session and its scanner; messages are small copies; frames go into the mapped journal. It
+//!   allocates nothing. What is left over the engine's time is the price of tasks and wake-ups.
 //!
 //! Latency is taken by execution, into memory that stands ready.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use kairos_adapters::binance::BinanceMarket;
 use kairos_adapters::binance::orders::{MESSAGE_MAX, OrderEncoder};
 use kairos_adapters::session::{Arrival, MarketSession, Outbox};
 use kairos_adapters::sim::paper::PaperVenue;
-use kairos_edge::frames;
+use kairos_edge::frames::{self, Fixed};
 use kairos_engine::clock::Clock;
 use kairos_engine::pin;
 use kairos_journal::Writer;
@@ -29,14 +39,15 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::owned::Owned;
 use super::rig::{self, Load, Rig, Run, Schedule, nanos};
 use super::straight::{per_tick, report, since};
 use crate::{Trouble, alloc, journaling, threads};
 
 /// Room in every channel: as much as IN has.
 const ROOM: usize = 1 << 16;
-/// Longest time after the last frame for what is still under way.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Nothing has moved for so long: nothing will.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Where the tasks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +55,17 @@ pub(super) enum Workers {
     /// On one worker that has the other CPU to itself: the layout of the split engine.
     OnePinned,
     /// On two workers that may go anywhere, as a runtime starts by default on two CPUs. Under the
-    /// common scheduler: as real-time threads one of them could stand behind the reader for ever.
+    /// common scheduler, and the reader too: a worker could stand behind a real-time reader for ever.
     TwoFree,
+}
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// As usual.
+    Ordinary,
+    /// With everything of ours.
+    Lean,
 }
 
 /// An input with its place in the order of sending.
@@ -101,7 +121,12 @@ struct Seen {
 }
 
 /// Runs the load through the tasks.
-pub(super) fn run(rig: &Rig, load: &Load, workers: Workers) -> Result<Run, Trouble> {
+pub(super) fn run(
+    rig: &Rig,
+    load: &Arc<Load>,
+    style: Style,
+    workers: Workers,
+) -> Result<Run, Trouble> {
     let dir = rig::directory()?;
     let (writer, keeping) =
         journaling::start(dir.path(), &rig::journal_options(load), &rig.clock, rig.other)?;
@@ -127,18 +152,32 @@ pub(super) fn run(rig: &Rig, load: &Load, workers: Workers) -> Result<Run, Troub
         seen: Arc::clone(&seen),
     };
     let execution = runtime.spawn(execution(listen(), decided, hands));
-    let journal = runtime.spawn(journal(listen(), noted, writer));
-    let played = play(rig, load, &door, &seen)?;
+    let paper = match style {
+        Style::Ordinary => Paper::file(dir.path(), writer)?,
+        Style::Lean => Paper::Mapped(writer),
+    };
+    let journal = runtime.spawn(journal(listen(), noted, paper));
+    let mut mouth = match style {
+        Style::Ordinary => {
+            let (frames, arrived) = mpsc::unbounded_channel();
+            runtime.spawn(reader(arrived, door.clone()));
+            Mouth::Frames(frames)
+        }
+        Style::Lean => Mouth::Session(Box::new(rig::session(&table)?), Outbox::new()),
+    };
+    let played = play(rig, load, workers, (&door, &mut mouth), &seen)?;
+    drop(mouth);
     door.send(Event::command(rig.clock.wall(rig.clock.stamp()), Verb::Stop, 0));
     drop(door);
     let latencies = finished(&runtime, execution)?;
-    let writer = finished(&runtime, journal)?;
+    let writer = finished(&runtime, journal)?.into_writer();
     runtime.shutdown_background();
     keeping.finish(Some(writer), &rig.clock)?;
     let from = played.from.0;
     let counted = latencies.iter().filter(|it| it.0.0 >= from);
     let latencies = counted.map(|&(recv, sent)| nanos(rig.clock.nanos_between(recv, sent)));
-    Ok(Run { latencies: latencies.collect(), allocs_per_tick: per_tick(played.allocs, load) })
+    let allocs_per_tick = per_tick(played.allocs, load);
+    Ok(Run { latencies: latencies.collect(), spans: Default::default(), allocs_per_tick })
 }
 
 fn runtime(rig: &Rig, workers: Workers) -> Result<Runtime, Trouble> {
@@ -166,17 +205,50 @@ struct Played {
     allocs: u64,
 }
 
-/// The reader: opens the session, waits until the snapshot is through, and plays the frames.
-fn play(rig: &Rig, load: &Load, door: &Door, seen: &Seen) -> Result<Played, Trouble> {
-    let mut session = rig::session(&rig::table())?;
+/// Where the pinned thread puts a frame.
+enum Mouth {
+    /// Into the session, here and now.
+    Session(Box<BinanceMarket>, Outbox),
+    /// To the reader task.
+    Frames(mpsc::UnboundedSender<(Arrival, Vec<u8>)>),
+}
+
+impl Mouth {
+    fn frame(&mut self, arrival: Arrival, frame: &[u8], door: &Door) {
+        match self {
+            Self::Session(session, out) => {
+                session.on_frame(arrival, frame, out, &mut |event| door.send(event));
+                out.clear();
+            }
+            // Without a reader everything is over.
+            Self::Frames(frames) => drop(frames.send((arrival, frame.to_vec()))),
+        }
+    }
+}
+
+/// The thread at the wire: waits until the snapshot is through, and plays the frames.
+fn play(
+    rig: &Rig,
+    load: &Load,
+    workers: Workers,
+    (door, mouth): (&Door, &mut Mouth),
+    seen: &Seen,
+) -> Result<Played, Trouble> {
+    let mut opening = Box::new(rig::session(&rig::table())?);
     let mut out = Outbox::new();
     Ok(threads::on(rig.hot, || {
         let clock = &rig.clock;
         let recv = clock.stamp();
         let opened = (clock.wall(recv), recv);
-        rig::open(&mut session, load, opened, &mut out, &mut |event| door.send(event));
-        wait_while(|| !door.inputs.is_empty());
-        threads::raise(0);
+        let session = match mouth {
+            Mouth::Session(session, _) => session,
+            Mouth::Frames(_) => &mut opening,
+        };
+        rig::open(&mut **session, load, opened, &mut out, &mut |event| door.send(event));
+        wait_while(|| door.inputs.len() as u64);
+        if workers == Workers::OnePinned {
+            threads::raise(0);
+        }
         let schedule = Schedule::new(clock, load);
         let mut allocs = 0;
         for number in 0..load.messages.len() {
@@ -186,22 +258,38 @@ fn play(rig: &Rig, load: &Load, door: &Door, seen: &Seen) -> Result<Played, Trou
             let recv = schedule.due(number);
             while clock.stamp() < recv {}
             let arrival = Arrival { at: clock.wall(recv), recv, number: number as u64 };
-            let frame = load.messages.get(number);
-            session.on_frame(arrival, frame, &mut out, &mut |event| door.send(event));
-            out.clear();
+            mouth.frame(arrival, load.messages.get(number), door);
         }
         allocs = alloc::of_all_threads() - allocs;
-        // Overloaded, not every frame leads to an order: then patience ends the run.
+        // Overloaded, not every frame leads to an order.
         let all = load.messages.len() as u64;
-        wait_while(|| seen.orders.load(Ordering::Acquire) < all);
+        wait_while(|| all.saturating_sub(seen.orders.load(Ordering::Acquire)));
         Played { from: schedule.measured_from(), allocs }
     }))
 }
 
-fn wait_while(mut unfinished: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while unfinished() && start.elapsed() < PATIENCE {
+/// Waits until nothing is left, or until nothing has moved for a while.
+fn wait_while(left: impl Fn() -> u64) {
+    let (mut before, mut moved) = (u64::MAX, Instant::now());
+    loop {
+        let now = left();
+        if now != before {
+            (before, moved) = (now, Instant::now());
+        }
+        if now == 0 || moved.elapsed() > PATIENCE {
+            return;
+        }
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The reader task of the ordinary style.
+async fn reader(mut arrived: mpsc::UnboundedReceiver<(Arrival, Vec<u8>)>, door: Door) {
+    while let Some((arrival, frame)) = arrived.recv().await {
+        // The load holds no frame that cannot be read; one would lead to no order, and be counted.
+        if let Some(message) = Owned::read(&frame) {
+            message.events(arrival, &mut |event| door.send(event));
+        }
     }
 }
 
@@ -345,28 +433,65 @@ impl Hands {
     }
 }
 
+/// What the journal task writes on.
+enum Paper {
+    /// The engine's own journal.
+    Mapped(Writer),
+    /// A file; the engine's journal lies beside it and stays empty.
+    File(File, Writer),
+}
+
+impl Paper {
+    fn file(dir: &Path, writer: Writer) -> Result<Self, Trouble> {
+        let file = File::create(dir.join("frames"));
+        Ok(Self::File(file.map_err(|error| Trouble::new("file of frames", error))?, writer))
+    }
+
+    fn into_writer(self) -> Writer {
+        match self {
+            Self::Mapped(writer) | Self::File(_, writer) => writer,
+        }
+    }
+
+    /// Without room the frame is lost: this journal gates nothing.
+    fn write<const WORDS: usize, const BYTES: usize>(&mut self, frame: &Fixed<WORDS, BYTES>) {
+        match self {
+            Self::Mapped(writer) => {
+                let head = (frame.ts, frame.kind, frame.schema, 0);
+                let _kept = writer.append_fixed(head, &frame.ext, &frame.payload).is_ok();
+            }
+            Self::File(file, _) => {
+                let mut bytes = Vec::with_capacity(24 + WORDS * 8 + BYTES);
+                bytes.extend_from_slice(&frame.ts.to_le_bytes());
+                bytes.extend_from_slice(&frame.kind.to_le_bytes());
+                frame.ext.iter().for_each(|it| bytes.extend_from_slice(&it.to_le_bytes()));
+                bytes.extend_from_slice(&frame.payload);
+                let sum = kairos_journal::crc32c(&bytes);
+                bytes.extend_from_slice(&sum.to_le_bytes());
+                let _kept = file.write_all(&bytes).is_ok();
+            }
+        }
+    }
+}
+
 async fn journal(
     mut inputs: broadcast::Receiver<Input>,
     mut noted: mpsc::Receiver<Noted>,
-    mut writer: Writer,
-) -> Writer {
+    mut paper: Paper,
+) -> Paper {
     loop {
-        let written = tokio::select! {
+        tokio::select! {
             biased;
-            input = next(&mut inputs) => {
-                let Some(Input { event, .. }) = input else { return writer };
-                let frame = frames::event(&event);
-                let head = (frame.ts, frame.kind, frame.schema, 0);
-                writer.append_fixed(head, &frame.ext, &frame.payload)
-            }
-            note = noted.recv() => {
-                let Some(Noted { record, strategy_at, risk_at }) = note else { return writer };
-                let frame = frames::decision(&record, strategy_at, risk_at);
-                let head = (frame.ts, frame.kind, frame.schema, 0);
-                writer.append_fixed(head, &frame.ext, &frame.payload)
-            }
-        };
-        // Without a segment the frame is lost: this journal gates nothing.
-        let _kept = written.is_ok();
+            input = next(&mut inputs) => match input {
+                Some(Input { event, .. }) => paper.write(&frames::event(&event)),
+                None => return paper,
+            },
+            note = noted.recv() => match note {
+                Some(Noted { record, strategy_at, risk_at }) => {
+                    paper.write(&frames::decision(&record, strategy_at, risk_at));
+                }
+                None => return paper,
+            },
+        }
     }
 }
