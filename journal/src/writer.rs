@@ -151,8 +151,12 @@ impl Writer {
                 return self.append(&Frame { ts, kind, schema, lane, ext, payload }); // it refuses
             }
             self.admit(const { aligned(FRAME_HEAD + E * 8 + P) })?;
+            // Packed here, in registers: the callee would read as one word what was stored as three
+            // short ones, and wait for them.
+            #[expect(clippy::cast_possible_truncation, reason = "ext ≤ 4, asserted")]
+            let meta = meta(kind, schema, 0, lane, E as u8);
             // SAFETY: the processor has the instructions, asked at the start.
-            return Ok(unsafe { self.put_fixed((ts, kind, schema, lane), ext, payload) });
+            return Ok(unsafe { self.put_fixed(ts, meta, ext, payload) });
         }
         self.append(&Frame { ts, kind, schema, lane, ext, payload })
     }
@@ -161,16 +165,17 @@ impl Writer {
     #[cfg(target_arch = "x86_64")]
     #[inline]
     #[target_feature(enable = "sse4.2,pclmulqdq")]
-    #[expect(clippy::cast_possible_truncation, reason = "len ≤ 64 KiB and ext ≤ 4, asserted")]
+    #[expect(clippy::cast_possible_truncation, reason = "len ≤ 64 KiB, asserted")]
     fn put_fixed<const E: usize, const P: usize>(
         &mut self,
-        (ts, kind, schema, lane): (u64, u16, u16, u8),
+        ts: u64,
+        meta: u64,
         ext: &[u64; E],
         payload: &[u8; P],
     ) -> u64 {
         let len = const { FRAME_HEAD + E * 8 + P };
         let seq = self.next_seq;
-        let head = [seq, ts, meta(kind, schema, 0, lane, E as u8)];
+        let head = [seq, ts, meta];
         let crc = crate::crc::fixed(self.crc, len as u32, head, ext, payload);
         lay(self.room(aligned(len)), crc, head, ext, payload);
         self.last_ts = ts;
