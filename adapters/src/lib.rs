@@ -11,3 +11,5 @@ pub mod session;
 pub mod sim;
 #[cfg(test)]
 mod testing;
+pub mod venue;
+pub mod venues;

@@ -3,11 +3,12 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use kairos_logic::event::{Event, Flags, News};
+use kairos_logic::event::{Event, Flags, News, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, Side, VenueId};
 
-use crate::binance::instruments::{Fees, undescribed};
+use crate::binance::instruments::split_symbol;
+use crate::venue::listing::{Fees, undescribed};
 
 /// The folder of recorded frames; `None`, with a message, where it is absent.
 pub(crate) fn captures() -> Option<PathBuf> {
@@ -21,12 +22,22 @@ pub(crate) fn captures() -> Option<PathBuf> {
     None
 }
 
-/// A table of one venue whose instruments nothing describes, and their ids.
+/// A table of Binance instruments that nothing describes, and their ids.
 pub(crate) fn table(symbols: &[&str]) -> (InstrumentTable, Vec<InstrumentId>) {
+    table_of("binance", symbols, split_symbol)
+}
+
+/// A table of one venue whose instruments nothing describes, and their ids.
+pub(crate) fn table_of(
+    venue: &str,
+    symbols: &[&str],
+    split: fn(&str) -> Option<(&str, &str)>,
+) -> (InstrumentTable, Vec<InstrumentId>) {
     let mut table = InstrumentTable::default();
-    table.venues.push("binance".into());
+    table.venues.push(venue.into());
     for symbol in symbols {
-        let it = undescribed(symbol, VenueId(0), Fees::default(), &mut table).unwrap();
+        let parts = split(symbol).unwrap();
+        let it = undescribed(symbol, parts, VenueId(0), Fees::default(), &mut table);
         table.instruments.push(it);
     }
     let ids = table.iter().map(|(id, _)| id).collect();
@@ -59,8 +70,13 @@ pub(crate) fn words(event: &Event) -> String {
         News::Gap { reason, expected, found } => {
             format!("{i} gap {} {expected} {found}", reason.text())
         }
-        News::Status { venue: _, code, detail } => {
-            format!("{} {} {detail}", event.instrument.0, code.text())
+        News::Status { code: StatusCode::Said, detail, more, .. } => {
+            let words = Event::words_of(detail, more);
+            format!("{i} said {:?}", String::from_utf8_lossy(&words).trim_end_matches('\0'))
+        }
+        News::Status { venue: _, code, detail, more: 0 } => format!("{i} {} {detail}", code.text()),
+        News::Status { venue: _, code, detail, more } => {
+            format!("{i} {} {detail} {more}", code.text())
         }
         other @ (News::Timer
         | News::Command { .. }

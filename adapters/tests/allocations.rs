@@ -10,11 +10,12 @@ use std::cell::Cell;
 use std::env;
 use std::path::Path;
 
-use kairos_adapters::binance::instruments::{Fees, undescribed};
+use kairos_adapters::binance::instruments::undescribed;
 use kairos_adapters::binance::orders::{MESSAGE_MAX, OrderEncoder};
 use kairos_adapters::binance::{BinanceMarket, Options};
 use kairos_adapters::capture::{FrameKind, Merge};
 use kairos_adapters::session::{Arrival, MarketSession, Outbox};
+use kairos_adapters::venue::listing::Fees;
 use kairos_logic::code::Code;
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::order::{

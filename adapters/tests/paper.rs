@@ -13,7 +13,7 @@ use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kairos_adapters::binance::instruments::{Fees, parse_list};
+use kairos_adapters::binance::instruments::parse_list;
 use kairos_adapters::binance::{BinanceMarket, Options};
 use kairos_adapters::capture::{FrameKind, Merge};
 use kairos_adapters::net::websocket::{ConnectOptions, Connection, Polled};
@@ -21,6 +21,7 @@ use kairos_adapters::session::{Arrival, MarketSession, Outbox};
 use kairos_adapters::sim::exchange::{Exchange, ExchangeOptions};
 use kairos_adapters::sim::paper::{PaperOptions, PaperVenue};
 use kairos_adapters::sim::server::{Pace, Server, ServerOptions};
+use kairos_adapters::venue::listing::Fees;
 use kairos_logic::code::Code;
 use kairos_logic::event::{Event, News, ReportState};
 use kairos_logic::instrument::InstrumentTable;

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use kairos_adapters::binance::instruments::{Listing, parse_list};
+use kairos_adapters::binance::instruments::parse_list;
 use kairos_adapters::net::NetError;
 use kairos_adapters::net::rest::{Rest, RestOptions};
 use kairos_adapters::sim::exchange::ExchangeOptions;
 use kairos_adapters::sim::server::{Server, ServerOptions};
+use kairos_adapters::venue::listing::Listing;
 use kairos_edge::config::{Config, Description};
 use kairos_logic::units::Decimal;
 

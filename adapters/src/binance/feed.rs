@@ -6,10 +6,10 @@ use kairos_logic::book::Book;
 use kairos_logic::event::{Flags, GapReason};
 use kairos_logic::units::{Nanos, Side};
 
-use super::decode::Level;
-use super::symbols::Listed;
 use super::sync::Sync;
 use crate::session::{Counters, Outbox, SnapshotRequest};
+use crate::venue::levels::Level;
+use crate::venue::symbols::Listed;
 
 /// A snapshot that has not come after this long is asked for again.
 const OVERDUE_NS: u64 = 5_000_000_000;

@@ -5,7 +5,7 @@
 
 use kairos_logic::units::Nanos;
 
-use super::decode::{Level, Levels};
+use crate::venue::levels::{Level, Levels};
 
 /// Levels that a waiting book buffers: about 20 s of a busy pair.
 const LEVELS_ROOM: usize = 16_384;

@@ -56,7 +56,7 @@ enum Cell<'a> {
 }
 
 /// Columns of the CSV form. Grows at the end only.
-const COLUMNS: [&str; 46] = [
+const COLUMNS: [&str; 48] = [
     "seq",
     "kind",
     "venue",
@@ -78,6 +78,8 @@ const COLUMNS: [&str; 46] = [
     "found",
     "status",
     "detail",
+    "link",
+    "text",
     "verb",
     "argument",
     "order_id",

@@ -320,7 +320,24 @@ impl DeskState {
                     | StatusCode::Resync
                     | StatusCode::Malformed
                     | StatusCode::Dropped
-                    | StatusCode::EndOfCapture => return,
+                    | StatusCode::EndOfCapture
+                    | StatusCode::LinkUp
+                    | StatusCode::LinkDown
+                    | StatusCode::LinkRefused
+                    | StatusCode::LinkReplaced
+                    | StatusCode::RateLimited
+                    | StatusCode::Banned
+                    | StatusCode::FetchFailed
+                    | StatusCode::Said
+                    | StatusCode::VenueError
+                    | StatusCode::LinkFrames
+                    | StatusCode::LinkBytes
+                    | StatusCode::LinkEvents
+                    | StatusCode::LinkMalformed
+                    | StatusCode::LinkGaps
+                    | StatusCode::LinkResyncs
+                    | StatusCode::LinkReconnects
+                    | StatusCode::LinkAge => return,
                 }
             }
             News::Command { verb, argument } => self.on_command(verb, argument),

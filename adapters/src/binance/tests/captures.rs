@@ -6,10 +6,11 @@ use kairos_logic::book::{Book, DEPTH_MAX};
 use kairos_logic::event::{Event, Flags, Kind, News};
 use kairos_logic::units::{Price, Qty, Side, Stamp, VenueId};
 
-use crate::binance::{BinanceMarket, Decoded, Decoder, Level, Options};
+use crate::binance::{BinanceMarket, Decoded, Decoder, Options};
 use crate::capture::{Capture, FrameKind};
 use crate::session::{Arrival, MarketSession, Outbox};
 use crate::testing::{captures, table};
+use crate::venue::Level;
 
 /// The naive book: what every level of every message adds up to.
 #[derive(Default)]

@@ -8,10 +8,11 @@ use kairos_logic::units::{Nanos, Stamp, VenueId};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::binance::{BinanceMarket, Decoded, Decoder, Level, Options};
+use crate::binance::{BinanceMarket, Decoded, Decoder, Options};
 use crate::capture::{Capture, FrameKind};
 use crate::session::{Arrival, Counters, Fault, MarketSession, Outbox};
 use crate::testing::{captures, table, words};
+use crate::venue::Level;
 
 const SYMBOLS: [&str; 7] =
     ["BTCUSDT", "ETHUSDT", "BLZETH", "LRCBTC", "NKNUSDT", "RUNEEUR", "BNBBTC"];

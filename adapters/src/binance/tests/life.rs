@@ -4,9 +4,10 @@ use kairos_logic::book::DEPTH_MIN;
 use kairos_logic::event::{Event, GapReason};
 use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
 
-use crate::binance::{BinanceMarket, Options, SetupError, TradeStream};
+use crate::binance::{BinanceMarket, Options, TradeStream};
 use crate::session::{Arrival, Fault, MarketSession, Outbox, Reconnect};
 use crate::testing::{table, words};
+use crate::venue::SetupError;
 
 /// A session with its outbox; prices and quantities have no decimals here.
 struct Line {
@@ -26,7 +27,7 @@ impl Line {
     }
 
     /// One input, `<ms> <what> …`:
-    /// `open`, `close`, `time`, `resync I REASON`, `failed I`, `frame TEXT`,
+    /// `open`, `close`, `alive`, `time`, `resync I REASON`, `failed I`, `frame TEXT`,
     /// `rest TARGET BODY`, `depth I U u levels…` and `snap I|? id levels…` with levels as `b100=1` and `a101=2`.
     fn feed(&mut self, input: &str) -> Vec<String> {
         let (ms, input) = input.split_once(' ').unwrap();
@@ -40,6 +41,7 @@ impl Line {
         match what {
             "open" => session.on_open(at, out, publish),
             "close" => session.on_close(at, publish),
+            "alive" => session.on_alive(at),
             "time" => session.on_time(at, out, publish),
             "failed" => session.on_snapshot_failed(at, id(fields[0]).unwrap()),
             "resync" => session.resync(at, id(fields[0]), GapReason::Dropped, out, publish),
@@ -110,7 +112,7 @@ const ASK_2: &str = "ask /api/v3/depth?symbol=CCCUSDT&limit=1000";
 #[test]
 fn what_arrives_before_the_snapshot_waits_for_it() {
     let session = check(&[
-        ("0 open", &["65535 connected 0"]),
+        ("0 open", &[]),
         ("1 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("2 depth 0 5 7 b98=1 a101=0", &[]),
         ("3 depth 0 8 8 a103=3", &[]),
@@ -218,7 +220,7 @@ fn a_snapshot_without_a_name_goes_where_its_ids_fit() {
 #[test]
 fn snapshots_are_asked_for_again_and_not_too_often() {
     check(&[
-        ("0 open", &["65535 connected 0"]),
+        ("0 open", &[]),
         ("10 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("20 depth 0 5 5 b99=9", &[]),
         ("900 time", &[]),
@@ -296,9 +298,12 @@ fn a_lost_connection_forgets_everything() {
     check(&[
         ("1 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("2 snap 0 4 b100=1", &["0 bid 1@100 u4 snapshot clear last"]),
-        ("3 close", &["65535 disconnected 0"]),
+        (
+            "3 close",
+            &["0 gap disconnected 0 0", "1 gap disconnected 0 0", "2 gap disconnected 0 0"],
+        ),
         ("4 time", &[]),
-        ("2000 open", &["65535 connected 0"]),
+        ("2000 open", &[]),
         ("2001 depth 0 5 5 b98=1", &[ASK_0]),
         ("2002 snap 0 5 b100=1", &["0 bid 1@100 u5 snapshot clear last"]),
     ]);
@@ -462,12 +467,26 @@ fn known_messages_that_are_not_needed_are_counted() {
 #[test]
 fn a_connection_is_replaced_before_the_venue_closes_it() {
     check(&[
-        ("0 open", &["65535 connected 0"]),
+        ("0 open", &[]),
         ("1 snap 0 4", &["0 bid 0@0 u4 snapshot clear last"]),
         ("1 snap 1 4", &["1 bid 0@0 u4 snapshot clear last"]),
         ("1 snap 2 4", &["2 bid 0@0 u4 snapshot clear last"]),
+        ("85799998 alive", &[]),
         ("85799999 time", &[]),
         ("85800000 time", &["reconnect Age"]),
+    ]);
+}
+
+#[test]
+fn a_connection_that_gives_no_sign_of_life_is_given_up() {
+    check(&[
+        ("0 open", &[]),
+        ("1 snap 0 4", &["0 bid 0@0 u4 snapshot clear last"]),
+        ("1 snap 1 4", &["1 bid 0@0 u4 snapshot clear last"]),
+        ("1 snap 2 4", &["2 bid 0@0 u4 snapshot clear last"]),
+        ("20000 alive", &[]),
+        ("64999 time", &[]),
+        ("65000 time", &["reconnect Silent"]),
     ]);
 }
 
@@ -539,6 +558,6 @@ fn what_no_connection_can_serve_is_refused() {
     let foreign = |id| Some(SetupError::ForeignInstrument { id });
     assert_eq!(refused(1, &ids), foreign(ids[0]));
     assert_eq!(refused(0, &[InstrumentId(7)]), foreign(InstrumentId(7)));
-    let found = SetupError::TooManyStreams { found: 1_026 };
+    let found = SetupError::TooManyStreams { found: 1_026, limit: 1_024 };
     assert_eq!(refused(0, &[ids[0]; 342]), Some(found));
 }

@@ -6,9 +6,10 @@ use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
 
 use super::*;
-use crate::binance::instruments::{Fees, parse_list};
+use crate::binance::instruments::parse_list;
 use crate::binance::{BinanceMarket, Options};
 use crate::session::{Arrival, MarketSession, Outbox};
+use crate::venue::listing::Fees;
 
 fn exchange(seed: u64) -> Exchange {
     Exchange::new(ExchangeOptions { seed, ..ExchangeOptions::default() })

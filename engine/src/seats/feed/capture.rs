@@ -162,6 +162,8 @@ impl CaptureFeed {
     fn open(&mut self) {
         let Self { sink, speakers, now, .. } = self;
         for speaker in speakers {
+            let (none, venue) = (InstrumentId::NONE, speaker.session.venue());
+            sink.put(Event::status(*now, none, venue, StatusCode::Connected, 0));
             speaker.session.on_open(*now, &mut speaker.outbox, &mut |event| sink.put(event));
             // Nobody answers a request here: the replies stand in the capture.
             speaker.outbox.clear();

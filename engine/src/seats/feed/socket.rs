@@ -118,6 +118,8 @@ impl SocketFeed {
                 self.backoff_ns = RECONNECT_FIRST_NS;
                 let Self { session, outbox, sink, .. } = self;
                 sink.begin();
+                let (none, venue) = (InstrumentId::NONE, session.venue());
+                sink.put(Event::status(now, none, venue, StatusCode::Connected, 0));
                 session.on_open(now, outbox, &mut |event| sink.put(event));
                 self.serve_outbox();
             }
@@ -140,6 +142,8 @@ impl SocketFeed {
         let Self { session, sink, .. } = self;
         sink.begin();
         session.on_close(now, &mut |event| sink.put(event));
+        let (none, venue) = (InstrumentId::NONE, session.venue());
+        sink.put(Event::status(now, none, venue, StatusCode::Disconnected, 0));
         self.later(now);
     }
 

@@ -98,7 +98,8 @@ impl Symbols {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binance::instruments::{Fees, undescribed};
+    use crate::binance::instruments::undescribed;
+    use crate::venue::listing::Fees;
 
     #[test]
     fn every_listed_symbol_is_found_and_no_other() {
