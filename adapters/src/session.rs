@@ -203,6 +203,18 @@ impl Reconnect {
     pub const fn may_overlap(self) -> bool {
         matches!(self, Self::VenueShutdown | Self::Age)
     }
+
+    /// The name used in dumps.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Malformed => "too many malformed frames",
+            Self::VenueShutdown => "the venue will close it",
+            Self::Age => "it is as old as the venue allows",
+            Self::Silent => "no sign of life",
+            Self::Refused => "the venue refused what it is for",
+        }
+    }
 }
 
 /// What a session wants done. Its caller empties it after every call.

@@ -31,6 +31,7 @@ pub mod operator;
 pub mod page;
 pub mod run;
 pub mod simulated;
+mod sockets;
 pub mod start;
 pub mod watch;
 

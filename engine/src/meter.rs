@@ -62,7 +62,7 @@ impl SeatMeter {
     }
 }
 
-/// What a feed tells of one venue, for the stats page.
+/// What a feed tells of one connection to a venue, for the stats page.
 #[derive(Debug, Default)]
 pub struct VenueMeter {
     /// Frames read.
@@ -83,6 +83,10 @@ pub struct VenueMeter {
     pub last_message_at: Count,
     /// 1 while the link is up.
     pub connected: Count,
+    /// Connections made after the first.
+    pub reconnects: Count,
+    /// Time from the kernel's stamp of the last bytes until they were read, in nanoseconds.
+    pub kernel_ns: Count,
 }
 
 /// What one feed seat tells.
@@ -90,7 +94,7 @@ pub struct VenueMeter {
 pub struct FeedMeter {
     /// As any seat.
     pub seat: SeatMeter,
-    /// Of each venue that it reads.
+    /// Of each connection that it reads.
     pub venues: Vec<VenueMeter>,
 }
 
@@ -134,6 +138,8 @@ pub struct Meters {
     /// A command that the control thread wants published, as the number of its verb; 0 is none. The
     /// first feed takes it and publishes it: the control thread has no door to IN.
     pub wanted: AtomicU8,
+    /// Set once what an earlier run left is in IN: until then only the first feed publishes.
+    pub begun: AtomicBool,
     /// Set by whoever wants the engine to stop in an orderly way.
     pub stop: AtomicBool,
     /// Set when every thread shall leave its loop.
@@ -167,6 +173,7 @@ impl Meters {
             fills: Count::default(),
             journal_failed: AtomicBool::new(false),
             wanted: AtomicU8::new(0),
+            begun: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             over: AtomicBool::new(false),
         })

@@ -153,7 +153,7 @@ pub fn run(
     let mind = assemble::mind(config, &table, registry, run)?;
     let keeping = Keeping::start(taken.keeper);
 
-    let meters = Meters::new(&prepared.venues_of_seats);
+    let meters = Meters::new(&prepared.connections_of_seats());
     audience.meters(&meters);
     let broken = Broken::new(table.instruments.len());
     let ending: Ending = Arc::default();
@@ -161,6 +161,7 @@ pub fn run(
     let fault = Arc::clone(&prepared.fault);
     let shared = taken.writer.shared();
     let cpus = cpu_map(config, &prepared);
+    let feed_names = prepared.names.clone();
     let time =
         if virtual_time { Time::Virtual(Arc::clone(&meters)) } else { Time::Wall(clock.clone()) };
     let lockstep = virtual_time && cpus.is_fused();
@@ -178,7 +179,7 @@ pub fn run(
         clock: clock.clone(),
     };
     let plans = wiring::wire(parts, &cpus, gate(config), config.engine.ring_slots, &meters);
-    let page = Page::create(config, seat_places(&plans), run, &clock, &mut warnings)?;
+    let page = Page::create(config, seat_places(&plans), &feed_names, run, &clock, &mut warnings)?;
     let threads = start::start(plans, wait(config), &meters)?;
     audience.started(run, &threads, &warnings);
 
@@ -323,7 +324,7 @@ fn cpu_map(config: &Config, feeds: &Feeds) -> CpuMap {
     // Every seat is in the list: the configuration gave each a CPU or refused.
     let cpu = |seat: &Seat| config.cores.cpu(seat).unwrap_or_default();
     CpuMap {
-        feeds: feeds.seats.iter().map(|venue| cpu(&Seat::Feed(venue.clone()))).collect(),
+        feeds: feeds.names.iter().map(|it| cpu(&Seat::Feed(it.venue().to_owned()))).collect(),
         strategy: cpu(&Seat::Strategy),
         risk: cpu(&Seat::Risk),
         execution: cpu(&Seat::Execution),

@@ -126,6 +126,8 @@ pub struct Journal {
 /// Where a venue's market data comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarketData {
+    /// The venue itself.
+    Live,
     /// Capture files.
     Capture,
     /// The seeded exchange.
@@ -165,6 +167,19 @@ pub struct Venue {
     pub captures: Vec<PathBuf>,
     /// How fast they are read.
     pub pace: Pace,
+    /// Address of the public market data streams; `None` for the venue's own.
+    pub ws_public_url: Option<String>,
+    /// Address of the REST interface; `None` for the venue's own.
+    pub rest_url: Option<String>,
+    /// PEM file of certificate authorities that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long the kernel polls the device in a read that finds nothing, in microseconds; 0 leaves
+    /// it to the system.
+    pub busy_poll_us: u32,
+    /// Whether segments are acknowledged at once.
+    pub quick_ack: bool,
+    /// Whether the kernel stamps what arrives.
+    pub kernel_stamps: bool,
     /// Fee of orders that rested, in parts per million; negative is a rebate.
     pub maker_fee_ppm: i32,
     /// Fee of orders that took, in parts per million.
@@ -260,6 +275,12 @@ pub struct Feed {
     /// Levels kept on each side of a book. In 1..=4 096; a book keeps 40 at least, to know when too
     /// few are left.
     pub orderbook_depth: usize,
+    /// First wait before connecting again, in milliseconds; doubles with each attempt.
+    pub reconnect_initial_ms: u64,
+    /// Longest wait before connecting again, in milliseconds.
+    pub reconnect_max_ms: u64,
+    /// Attempts in a row before a connection is given up; 0 is without end.
+    pub reconnect_max_attempts: u32,
 }
 
 /// `[logging]`

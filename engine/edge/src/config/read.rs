@@ -22,7 +22,7 @@ use super::tree::{self, Node, Table, Value};
 const ANY: RangeInclusive<u64> = 0..=i64::MAX.unsigned_abs();
 const MIB: u64 = 1 << 20;
 /// Venues that this build has a protocol for.
-const VENUES: [&str; 1] = ["binance"];
+const VENUES: [&str; 5] = ["binance", "okx", "coinbase", "kraken", "kucoin"];
 
 /// Checks a merged tree. The configuration is there whenever the tree could be read at all; it is
 /// one to believe only without problems.
@@ -319,7 +319,15 @@ fn venue(name: String, mut section: Section<'_>) -> Venue {
         section
             .missing("enabled", format!("this build has no protocol for {name}; it has {known}"));
     }
-    let market_data = market_data(&mut section);
+    let words =
+        [("live", MarketData::Live), ("capture", MarketData::Capture), ("sim", MarketData::Sim)];
+    let market_data = section.choice("market_data", MarketData::Live, &words);
+    let ws_public_url = address(&mut section, "ws_public_url", ["ws", "wss"]);
+    let rest_url = address(&mut section, "rest_url", ["http", "https"]);
+    let ca_file = section.text("ca_file").map(PathBuf::from);
+    let busy_poll_us = section.integer("busy_poll_us", 0, 0..=1_000_000);
+    let quick_ack = section.boolean("quick_ack", false);
+    let kernel_stamps = section.boolean("kernel_stamps", false);
     let execution = section.choice("execution", "paper", &[("paper", "paper"), ("live", "live")]);
     if let ("live", Some(node)) = (execution, section.find("execution")) {
         let rule = "live orders are not part of this build; use \"paper\"";
@@ -359,28 +367,33 @@ fn venue(name: String, mut section: Section<'_>) -> Venue {
         instruments,
         captures: captures.into_iter().map(PathBuf::from).collect(),
         pace,
+        ws_public_url,
+        rest_url,
+        ca_file,
+        busy_poll_us: u32::try_from(busy_poll_us).unwrap_or(0),
+        quick_ack,
+        kernel_stamps,
         maker_fee_ppm: i32::try_from(maker).unwrap_or(200),
         taker_fee_ppm: i32::try_from(taker).unwrap_or(400),
     }
 }
 
-/// The one place that says what this build cannot connect to.
-fn market_data(section: &mut Section<'_>) -> MarketData {
-    let words =
-        [("live", None), ("capture", Some(MarketData::Capture)), ("sim", Some(MarketData::Sim))];
-    // Without the key the venue would be live.
-    let chosen = section.choice("market_data", None, &words);
-    let rule = "live sockets are not part of this build; use \"capture\" or \"sim\"";
-    match (chosen, section.find("market_data")) {
-        (Some(data), _) => return data,
-        (None, None) => section.missing("market_data", "must be \"capture\" or \"sim\""),
-        (None, Some(node)) => {
-            if matches!(&node.value, Value::Text(text) if text.eq_ignore_ascii_case("live")) {
-                section.wrong("market_data", node, rule);
-            }
-        }
+/// An address that must begin with one of two schemes; what is behind it is judged when it is used.
+fn address(
+    section: &mut Section<'_>,
+    key: &'static str,
+    [plain, encrypted]: [&str; 2],
+) -> Option<String> {
+    let text = section.text(key)?;
+    let known = [plain, encrypted].iter().any(|scheme| {
+        let rest = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+        rest.is_some_and(|rest| !rest.is_empty())
+    });
+    if !known && let Some(node) = section.find(key) {
+        let rule = format!("must begin with {encrypted}://, or with {plain}:// to this host");
+        section.wrong(key, node, rule);
     }
-    MarketData::Sim
+    Some(text)
 }
 
 fn pace(section: &mut Section<'_>) -> Pace {
@@ -626,11 +639,15 @@ fn span(section: &mut Section<'_>, ns: &'static str, ms: &'static str, default: 
 }
 
 fn feed(mut section: Section<'_>) -> Feed {
+    let attempts = section.integer("reconnect_max_attempts", 0, 0..=1_000_000);
     let depth = section.integer("orderbook_depth", 4_096, 1..=4_096);
     let feed = Feed {
         hold_ms: section.integer("hold_ms", 50, 0..=60_000),
         stale_after_ms: section.integer("stale_after_ms", 5_000, 0..=86_400_000),
         orderbook_depth: usize::try_from(depth).unwrap_or(4_096),
+        reconnect_initial_ms: section.integer("reconnect_initial_ms", 250, 1..=60_000),
+        reconnect_max_ms: section.integer("reconnect_max_ms", 10_000, 1..=3_600_000),
+        reconnect_max_attempts: u32::try_from(attempts).unwrap_or(0),
     };
     section.finish();
     feed

@@ -4,19 +4,20 @@
 //! reads capture files under a virtual clock, and one that polls sockets.
 
 pub mod capture;
-pub mod socket;
+pub mod live;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kairos_adapters::link::Link;
 use kairos_adapters::session::{Counters, MarketSession, Outbox};
 use kairos_logic::event::{Event, Flags, GapReason, Kind, News, StatusCode};
 use kairos_logic::units::{InstrumentId, Nanos};
 
 use crate::clock::Clock;
 use crate::meter::{Meters, VenueMeter};
-use crate::ring::FeedDoor;
+use crate::ring::{self, FeedDoor};
 
 /// Events of one frame that may wait for room: a snapshot of 5 000 levels a side and the changes
 /// that were buffered for it, several times over. Grows beyond it only for a larger snapshot.
@@ -34,7 +35,7 @@ struct Sink {
 
 impl Sink {
     fn new(door: FeedDoor, clock: Clock) -> Self {
-        Self { door, held: VecDeque::with_capacity(HELD_SLOTS), clock, in_after: 0, first: true }
+        Self { door, held: ring::queue(HELD_SLOTS), clock, in_after: 0, first: true }
     }
 
     /// A new frame begins: its first event is stamped, and the last of a multi-level change. Those
@@ -118,6 +119,23 @@ impl Broken {
     }
 }
 
+impl Broken {
+    /// Books of this link that broke since the last call, with the reasons.
+    fn take_of(&self, link: &mut Link, mut each: impl FnMut(&mut Link, InstrumentId, GapReason)) {
+        for place in 0..link.instruments().len() {
+            let Some(&id) = link.instruments().get(place) else { return };
+            let Some(book) = self.books.get(id.index()) else { return };
+            if book.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let why = book.swap(0, Ordering::Relaxed);
+            if let Some(why) = GapReason::from_number(i64::from(why)) {
+                each(link, id, why);
+            }
+        }
+    }
+}
+
 /// A venue's session with what it wants done.
 struct Speaker {
     session: Box<dyn MarketSession>,
@@ -144,7 +162,14 @@ fn publish_wanted(sink: &mut Sink, meters: &Meters, at: Nanos) {
 /// Whether an event says that a link went up or down: what a feed must not drop with its data.
 fn is_link(event: &Event) -> bool {
     let News::Status { code, .. } = event.news() else { return false };
-    matches!(code, StatusCode::Connected | StatusCode::Disconnected)
+    matches!(
+        code,
+        StatusCode::Connected
+            | StatusCode::Disconnected
+            | StatusCode::LinkUp
+            | StatusCode::LinkDown
+            | StatusCode::LinkReplaced
+    )
 }
 
 /// Tells the stats page what a session has counted after a frame of so many bytes.
