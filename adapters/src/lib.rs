@@ -6,6 +6,7 @@
 
 pub mod binance;
 pub mod capture;
+pub mod lines;
 pub mod link;
 pub mod net;
 pub mod session;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kairos_adapters::lines::{Lines, Net};
 use kairos_adapters::link::{BackoffOptions, Link, LinkOptions};
 use kairos_adapters::net::address::{Address, Purpose};
 use kairos_adapters::net::dial::Dialler;
@@ -74,9 +75,9 @@ impl Connector {
             ("rest_url", &rest_url, Purpose::Requests),
         ] {
             let address = Address::parse(url, purpose).map_err(|it| wrong(key, &it))?;
-            match address.resolve(LIST_WITHIN) {
-                Err(error @ NetError::NotLoopback { .. }) => return Err(wrong(key, &error)),
-                Ok(_) | Err(_) => {} // who is not there now may be there later
+            // Who is not there now may be there later; who may never be reached is refused now.
+            if let Err(error @ NetError::NotLoopback { .. }) = address.resolve(LIST_WITHIN) {
+                return Err(wrong(key, &error));
             }
         }
         let tls = Tls::new(written.ca_file.as_deref()).map_err(|it| wrong("ca_file", &it))?;
@@ -93,18 +94,18 @@ impl Connector {
         Ok(Self { protocol, ws_url, rest_url, tls, connect })
     }
 
-    /// A helper thread that connects.
-    #[must_use]
-    pub fn dialler(&self) -> Dialler {
-        Dialler::start(self.connect, self.tls.clone())
-    }
-
-    /// A helper thread that fetches.
+    /// The venue's connections, with the helper threads that make them and fetch for them.
     ///
     /// # Errors
     /// [`NetError::Address`], [`NetError::Scheme`].
-    pub fn rest(&self) -> Result<Rest, NetError> {
-        Rest::start(&self.rest_url, RestOptions::default(), &self.tls)
+    pub fn lines(&self, venue: VenueId, links: Vec<Link>) -> Result<Lines, NetError> {
+        let net = Net {
+            ws_url: self.ws_url.clone(),
+            dialler: Dialler::start(self.connect, self.tls.clone()),
+            rest: Rest::start(&self.rest_url, RestOptions::default(), &self.tls)?,
+            dial_pause_ns: self.protocol.limits().dial_pause_ns,
+        };
+        Ok(Lines::new(venue, links, net))
     }
 
     /// The venue's list of instruments, as far as they are wanted.
@@ -143,10 +144,7 @@ impl Connector {
 
 /// A venue that is ready to be connected.
 pub(super) struct LiveVenue {
-    id: VenueId,
-    connector: Connector,
-    links: Vec<Link>,
-    rest: Rest,
+    lines: Lines,
     exchange: Option<Simulated>,
     timer_ns: u64,
     hold_ns: u64,
@@ -186,14 +184,11 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, FeedError> {
             seat: format!("feed.{}", written.name),
             connections: connection_names(&written.name, links.len()),
         });
-        let rest = connector.rest().map_err(|error| {
+        let lines = connector.lines(id, links).map_err(|error| {
             refuse(config, &format!("venues.{}.rest_url", written.name), &error.to_string())
         })?;
         venues.push(LiveVenue {
-            id,
-            connector,
-            links,
-            rest,
+            lines,
             exchange,
             timer_ns: config.engine.timer_ms * 1_000_000,
             hold_ns: config.feed.hold_ms * 1_000_000,
@@ -255,7 +250,7 @@ fn description(listing: &Listing) -> Description {
 }
 
 /// The links of a venue: as many as its limit of instruments per connection asks for.
-fn links(
+pub(crate) fn links(
     config: &Config,
     written: &Venue,
     venue: VenueId,
@@ -291,12 +286,7 @@ pub(super) fn into_parts(
     let mut inherited = Some(inherited);
     let part = |(number, venue): (usize, LiveVenue)| -> FeedPart {
         let parts = LiveParts {
-            venue: venue.id,
-            dialler: venue.connector.dialler(),
-            dial_pause_ns: venue.connector.protocol.limits().dial_pause_ns,
-            ws_url: venue.connector.ws_url,
-            links: venue.links,
-            rest: venue.rest,
+            lines: venue.lines,
             exchange: venue.exchange,
             timer_ns: venue.timer_ns,
             hold_ns: venue.hold_ns,

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kairos_adapters::link::Link;
 use kairos_adapters::session::{Counters, MarketSession, Outbox};
 use kairos_logic::event::{Event, Flags, GapReason, Kind, News, StatusCode};
 use kairos_logic::units::{InstrumentId, Nanos};
@@ -120,19 +119,13 @@ impl Broken {
 }
 
 impl Broken {
-    /// Books of this link that broke since the last call, with the reasons.
-    fn take_of(&self, link: &mut Link, mut each: impl FnMut(&mut Link, InstrumentId, GapReason)) {
-        for place in 0..link.instruments().len() {
-            let Some(&id) = link.instruments().get(place) else { return };
-            let Some(book) = self.books.get(id.index()) else { return };
-            if book.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            let why = book.swap(0, Ordering::Relaxed);
-            if let Some(why) = GapReason::from_number(i64::from(why)) {
-                each(link, id, why);
-            }
+    /// Whether this book broke since the last call, and why.
+    fn take_of(&self, instrument: InstrumentId) -> Option<GapReason> {
+        let book = self.books.get(instrument.index())?;
+        if book.load(Ordering::Relaxed) == 0 {
+            return None;
         }
+        GapReason::from_number(i64::from(book.swap(0, Ordering::Relaxed)))
     }
 }
 
