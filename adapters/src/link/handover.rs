@@ -28,6 +28,7 @@ pub(super) struct Handover {
     began: Option<Nanos>,
     left: usize, // places that the successor has not taken
     not_before: Nanos,
+    gaps: u64, // published
 }
 
 impl Handover {
@@ -38,12 +39,24 @@ impl Handover {
             place_of[id.index()] = place;
         }
         let places = instruments.iter().map(|&id| Place { id, taken: false, trade: 0 });
-        Self { places: places.collect(), place_of, began: None, left: 0, not_before: Nanos(0) }
+        Self {
+            places: places.collect(),
+            place_of,
+            began: None,
+            left: 0,
+            not_before: Nanos(0),
+            gaps: 0,
+        }
     }
 
     fn place(&mut self, id: InstrumentId) -> Option<&mut Place> {
         let place = *self.place_of.get(id.index())?;
         self.places.get_mut(usize::from(place))
+    }
+
+    /// Gaps that were published.
+    pub(super) const fn gaps(&self) -> u64 {
+        self.gaps
     }
 
     pub(super) const fn is_on(&self) -> bool {
@@ -92,10 +105,12 @@ impl Handover {
     pub(super) fn filter(&mut self, is_active: bool, event: Event, publish: &mut Publish<'_>) {
         if self.began.is_some() {
             if self.passes(is_active, &event) {
+                self.gaps += u64::from(event.kind == Kind::Gap);
                 publish(event);
             }
             return;
         }
+        self.gaps += u64::from(event.kind == Kind::Gap);
         if event.kind == Kind::Trade
             && let Some(place) = self.place(event.instrument)
             && let News::Trade { id, .. } = event.news()

@@ -223,9 +223,9 @@ impl Link {
             counts.frames += it.frames;
             counts.events += it.trades + it.quotes + it.depth_updates;
             counts.malformed += it.malformed();
-            counts.gaps += it.gaps;
             counts.resyncs += it.snapshots;
         }
+        counts.gaps = self.handover.gaps();
         counts.reconnects = self.connected.saturating_sub(1);
         counts
     }
@@ -567,6 +567,8 @@ impl Link {
             if !self.sides[place].outbox.is_empty() {
                 self.serve_outbox(place, at, wish, publish);
             }
+        }
+        for place in 0..2 {
             if let State::Waiting(until) = self.sides[place].state
                 && at >= until
             {
