@@ -370,6 +370,12 @@ impl Lines {
         }
     }
 
+    /// Address of the venue's streams.
+    #[must_use]
+    pub fn ws_url(&self) -> &str {
+        &self.net.ws_url
+    }
+
     /// The venue.
     #[must_use]
     pub const fn venue(&self) -> VenueId {

@@ -29,6 +29,7 @@ pub mod fold;
 mod journaling;
 pub mod operator;
 pub mod page;
+pub mod recording;
 pub mod run;
 pub mod simulated;
 mod sockets;

@@ -144,8 +144,8 @@ impl Connector {
 
 /// A venue that is ready to be connected.
 pub(super) struct LiveVenue {
-    lines: Lines,
-    exchange: Option<Simulated>,
+    pub(super) lines: Lines,
+    pub(super) exchange: Option<Simulated>,
     timer_ns: u64,
     hold_ns: u64,
 }
@@ -250,7 +250,7 @@ fn description(listing: &Listing) -> Description {
 }
 
 /// The links of a venue: as many as its limit of instruments per connection asks for.
-pub(crate) fn links(
+fn links(
     config: &Config,
     written: &Venue,
     venue: VenueId,

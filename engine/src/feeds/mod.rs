@@ -5,6 +5,7 @@ mod live;
 
 use std::sync::{Arc, OnceLock};
 
+use kairos_adapters::lines::Lines;
 use kairos_adapters::sim::paper::{Funding, MakerModel, PaperOptions, PaperVenue};
 use kairos_adapters::venues::Venue as Protocol;
 use kairos_edge::config::{self as edge_config, Config, Description, MarketData};
@@ -18,6 +19,7 @@ use crate::meter::Meters;
 use crate::page::FeedNames;
 use crate::seats::feed::Broken;
 use crate::seats::feed::capture::CaptureFault;
+use crate::simulated::Simulated;
 use crate::wiring::FeedPart;
 pub use live::Connector;
 
@@ -87,7 +89,7 @@ pub fn prepare(config: &Config) -> Result<Feeds, FeedError> {
     Ok(Feeds { table, names, virtual_time, fault, warnings, source })
 }
 
-fn refuse(config: &Config, key: &str, rule: &str) -> FeedError {
+pub(crate) fn refuse(config: &Config, key: &str, rule: &str) -> FeedError {
     AssembleError(vec![config.problem(key, rule)]).into()
 }
 
@@ -122,6 +124,18 @@ impl Feeds {
     #[must_use]
     pub fn connections_of_seats(&self) -> Vec<usize> {
         self.names.iter().map(|it| it.connections.len()).collect()
+    }
+
+    /// The connections of each live venue by its name, for whoever is no seat; `None` for captures.
+    #[must_use]
+    pub fn into_lines(self) -> Option<Vec<(String, Lines, Option<Simulated>)>> {
+        let names = self.names.into_iter().map(|it| it.venue().to_owned());
+        match self.source {
+            Source::Capture(_) => None,
+            Source::Live(venues) => {
+                Some(names.zip(venues).map(|(name, it)| (name, it.lines, it.exchange)).collect())
+            }
+        }
     }
 
     /// The seats, still without their doors. `inherited` goes in before anything else.

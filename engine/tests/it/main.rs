@@ -15,6 +15,7 @@ mod harness;
 mod own_strategy;
 mod pipeline;
 mod process;
+mod record;
 mod replay;
 mod resume;
 mod samples;

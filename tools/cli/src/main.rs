@@ -5,10 +5,12 @@ mod fingerprint;
 mod info;
 mod latency;
 mod outcome;
+mod record;
 mod recover;
 mod salvage;
 mod verify;
 mod walk;
+mod ws_echo;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   kairos journal latency DIR --by instrument --interval 1s --hlog tick.hlog
   kairos replay DIR --verify
   kairos replay DIR --what-if tighter-limits.toml
+  kairos record --config kairos.toml --out /data/captures --seconds 60
 
 Exit status: 0 success, 1 failure (no journal, unreadable), 2 the check says no (damaged journal,
 replay differs), 64 usage, 78 configuration missing or wrong.";
@@ -43,6 +46,10 @@ enum Verb {
     Journal(JournalVerb),
     /// Repeat a journal's decisions from its inputs and compare.
     Replay(replay::ReplayArgs),
+    /// Record raw frames of live feeds into capture files.
+    Record(record::RecordArgs),
+    /// Send back every message of a WebSocket server: drives conformance suites.
+    WsEcho(ws_echo::EchoArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,6 +82,8 @@ fn main() -> ExitCode {
     };
     match cli.verb {
         Verb::Replay(args) => replay::run(&args, &Registry::shipped()),
+        Verb::Record(args) => record::run(&args),
+        Verb::WsEcho(args) => ws_echo::run(&args),
         Verb::Journal(verb) => match verb {
             JournalVerb::Info(args) => info::run(&args),
             JournalVerb::Verify(args) => verify::run(&args),
