@@ -7,6 +7,7 @@
 pub mod binance;
 pub mod capture;
 pub mod net;
+pub mod okx;
 pub mod session;
 pub mod sim;
 #[cfg(test)]

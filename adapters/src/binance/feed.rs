@@ -6,11 +6,12 @@ use kairos_logic::book::Book;
 use kairos_logic::event::{Flags, GapReason};
 use kairos_logic::units::{Nanos, Side};
 
-use super::sync::Sync;
 use crate::session::{Counters, Outbox, SnapshotRequest};
+use crate::venue::backlog::Backlog;
 use crate::venue::levels::Level;
 use crate::venue::pace::Pace;
 use crate::venue::symbols::Listed;
+use crate::venue::sync::Sync;
 
 /// What all requests of a minute may weigh: of the 6 000 that the venue allows to an address.
 const WEIGHT_MAX: u32 = 5_000;
@@ -45,7 +46,7 @@ impl Feed {
             listed,
             stream: symbol.to_ascii_lowercase().into_bytes().into_boxed_slice(),
             book: (book_depth > 0).then(|| Book::new(book_depth)),
-            sync: Sync::new(),
+            sync: Sync::new(Backlog::new()),
             announced: false,
             snapshot_path: path.into(),
             pace: Pace::default(),

@@ -27,6 +27,11 @@ impl Pace {
         !pending && !paused
     }
 
+    /// Whether an answer is out, overdue or not.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// It was asked for.
     pub(crate) fn asked(&mut self, at: Nanos) {
         self.pending = Some(at);
