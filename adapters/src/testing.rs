@@ -2,6 +2,7 @@
 
 pub(crate) mod mutate;
 pub(crate) mod naive;
+pub(crate) mod twins;
 
 use std::env;
 use std::path::{Path, PathBuf};

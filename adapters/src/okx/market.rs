@@ -348,32 +348,40 @@ impl OkxMarket {
         self.ask(at, out);
     }
 
-    /// Asks for every book that waits, as far as pauses and budgets allow: by REST where updates
-    /// come without a snapshot, else by subscribing again.
+    /// Asks for every book that waits, as far as pauses and budgets allow: by subscribing again, or
+    /// by REST where updates come without a snapshot, or no subscription is left for this hour.
     #[cold]
     fn ask(&mut self, at: Nanos, out: &mut Outbox) {
+        let due = |feed: &Feed| {
+            let fetching = feed.fetched.is_pending() && !feed.fetched.may_ask(at);
+            feed.chain.is_waiting() && feed.subscribed.may_ask(at) && !fetching
+        };
+        let any_due = self.feeds.iter().any(due);
+        let exhausted = any_due && !self.changes.take(at, 2);
+        if any_due && !exhausted {
+            self.subscribe_again(at, due, out);
+        }
         for feed in &mut self.feeds {
             let goes_on = feed.chain.waiting().is_some_and(|it| it.first().is_some());
-            let wanted = goes_on && at.since(feed.subscribed_at) >= NO_SNAPSHOT_NS;
-            if !wanted || !feed.fetched.may_ask(at) || !self.fetches.take(at, 1) {
+            let in_vain =
+                feed.subscribed.is_pending() && at.since(feed.subscribed_at) >= NO_SNAPSHOT_NS;
+            let wanted = goes_on && (in_vain || exhausted) && feed.fetched.may_ask(at);
+            if !wanted || !self.fetches.take(at, 1) {
                 continue;
             }
-            if feed.fetched.is_pending() {
-                feed.fetched.refused(); // it never came
-            }
-            let request =
-                SnapshotRequest { instrument: feed.listed.id, path: Arc::clone(&feed.path) };
-            if out.request(request) {
+            let (instrument, path) = (feed.listed.id, Arc::clone(&feed.path));
+            if out.request(SnapshotRequest { instrument, path }) {
                 self.counters.snapshot_requests += 1;
+                if feed.fetched.is_pending() {
+                    feed.fetched.refused(); // it never came
+                }
                 feed.fetched.asked(at);
             }
         }
-        let due = |feed: &Feed| {
-            feed.chain.is_waiting() && feed.subscribed.may_ask(at) && !feed.fetched.is_pending()
-        };
-        if !self.feeds.iter().any(due) || !self.changes.take(at, 2) {
-            return;
-        }
+    }
+
+    /// One pair of messages for all books that are due.
+    fn subscribe_again(&mut self, at: Nanos, due: impl Fn(&Feed) -> bool, out: &mut Outbox) {
         let mut sent = true;
         for verb in ["unsubscribe", "subscribe"] {
             begin(&mut self.text, verb);

@@ -13,8 +13,8 @@ use crate::session::{Arrival, MarketSession, Outbox};
 use crate::testing::{captures, table_of, words};
 use crate::venue::listing::Listing;
 
-const BOOKS: &str = "okx/books_20220513.frames.gz";
-const SYMBOLS: [&str; 3] = ["BTC-USDT", "BTC-USD-220527", "UNI-USD-SWAP"];
+pub(super) const BOOKS: &str = "okx/books_20220513.frames.gz";
+pub(super) const SYMBOLS: [&str; 3] = ["BTC-USDT", "BTC-USD-220527", "UNI-USD-SWAP"];
 
 #[test]
 fn the_recorded_connection_is_understood_to_the_last_frame() {
