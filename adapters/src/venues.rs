@@ -6,6 +6,7 @@ use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, VenueId};
 
 use crate::binance;
+use crate::kucoin;
 use crate::okx;
 use crate::session::MarketSession;
 use crate::venue::listing::{ListError, Listing};
@@ -17,6 +18,8 @@ pub enum Venue {
     Binance,
     /// OKX v5, spot.
     Okx,
+    /// KuCoin spot, classic push.
+    Kucoin,
 }
 
 /// What a venue allows.
@@ -35,7 +38,7 @@ pub use crate::venue::SetupError;
 
 impl Venue {
     /// Every venue.
-    pub const ALL: [Self; 2] = [Self::Binance, Self::Okx];
+    pub const ALL: [Self; 3] = [Self::Binance, Self::Okx, Self::Kucoin];
 
     /// The venue of this name, as it stands in configuration and journals.
     #[must_use]
@@ -49,6 +52,7 @@ impl Venue {
         match self {
             Self::Binance => binance::NAME,
             Self::Okx => okx::NAME,
+            Self::Kucoin => kucoin::NAME,
         }
     }
 
@@ -58,6 +62,7 @@ impl Venue {
         match self {
             Self::Binance => binance::STREAM_URL,
             Self::Okx => okx::STREAM_URL,
+            Self::Kucoin => kucoin::STREAM_URL,
         }
     }
 
@@ -67,6 +72,7 @@ impl Venue {
         match self {
             Self::Binance => binance::REST_URL,
             Self::Okx => okx::REST_URL,
+            Self::Kucoin => kucoin::REST_URL,
         }
     }
 
@@ -76,6 +82,7 @@ impl Venue {
         match self {
             Self::Binance => binance::LIMITS,
             Self::Okx => okx::LIMITS,
+            Self::Kucoin => kucoin::LIMITS,
         }
     }
 
@@ -85,6 +92,7 @@ impl Venue {
         match self {
             Self::Binance => binance::instruments::LIST_PATH,
             Self::Okx => okx::instruments::LIST_PATH,
+            Self::Kucoin => kucoin::instruments::LIST_PATH,
         }
     }
 
@@ -94,6 +102,7 @@ impl Venue {
         match self {
             Self::Binance => binance::instruments::split_symbol(symbol),
             Self::Okx => okx::instruments::split_symbol(symbol),
+            Self::Kucoin => kucoin::instruments::split_symbol(symbol),
         }
     }
 
@@ -105,6 +114,7 @@ impl Venue {
         match self {
             Self::Binance => binance::instruments::parse_list(body, wanted),
             Self::Okx => okx::instruments::parse_list(body, wanted),
+            Self::Kucoin => kucoin::instruments::parse_list(body, wanted),
         }
     }
 
@@ -127,6 +137,10 @@ impl Venue {
             }
             Self::Okx => {
                 Box::new(okx::OkxMarket::new(table, venue, instruments, okx::Options::default())?)
+            }
+            Self::Kucoin => {
+                let options = kucoin::Options::default();
+                Box::new(kucoin::KucoinMarket::new(table, venue, instruments, options)?)
             }
         })
     }

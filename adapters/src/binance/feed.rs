@@ -9,7 +9,7 @@ use kairos_logic::units::{Nanos, Side};
 use crate::session::{Counters, Outbox, SnapshotRequest};
 use crate::venue::backlog::Backlog;
 use crate::venue::levels::Level;
-use crate::venue::pace::Pace;
+use crate::venue::pace::{Budget, Pace};
 use crate::venue::symbols::Listed;
 use crate::venue::sync::Sync;
 
@@ -61,7 +61,7 @@ impl Feed {
         counters: &mut Counters,
         out: &mut Outbox,
     ) {
-        if !self.pace.may_ask(at) || !budget.take(at) {
+        if !self.pace.may_ask(at) || !budget.take(at, 1) {
             return;
         }
         let path = Arc::clone(&self.snapshot_path);
@@ -105,32 +105,13 @@ impl Feed {
     }
 }
 
-/// How many snapshots may still be asked for in this minute.
-#[derive(Debug)]
-pub(super) struct Budget {
-    per_minute: u32, // in 20..=1000
-    began: Nanos,
-    used: u32, // in 0..=per_minute
-}
-
-impl Budget {
-    /// The budget for snapshots of so many levels a side: the larger, the heavier.
-    pub(super) fn new(snapshot_levels: u16) -> Self {
-        let weight = match snapshot_levels {
-            0..=100 => 5,
-            101..=500 => 25,
-            501..=1_000 => 50,
-            1_001.. => 250,
-        };
-        Self { per_minute: WEIGHT_MAX / weight, began: Nanos(0), used: 0 }
-    }
-
-    fn take(&mut self, at: Nanos) -> bool {
-        if at.since(self.began) >= MINUTE_NS {
-            (self.began, self.used) = (at, 0);
-        }
-        let left = self.used < self.per_minute;
-        self.used += u32::from(left);
-        left
-    }
+/// How many snapshots of so many levels a side may be asked for in a minute: the larger, the heavier.
+pub(super) fn budget(snapshot_levels: u16) -> Budget {
+    let weight = match snapshot_levels {
+        0..=100 => 5,
+        101..=500 => 25,
+        501..=1_000 => 50,
+        1_001.. => 250,
+    };
+    Budget::new(WEIGHT_MAX / weight, MINUTE_NS)
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use kairos_logic::book::DEPTH_MAX;
 use kairos_logic::event::{Event, Flags, GapReason, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
 use super::decode::{Decoded, Decoder, Ignored};
-use super::feed::{Budget, Feed};
+use super::feed::{self, Feed};
 use crate::capture::symbol_of;
 use crate::session::{Arrival, Counters, Dial, Fault, MarketSession, Outbox, Publish, Reconnect};
-use crate::venue::levels::Level;
-use crate::venue::report::{Head, Marked, after, marked, stamped};
+use crate::venue::pace::Budget;
+use crate::venue::report::{Head, Marked, after, marked, stamped, whole};
 use crate::venue::symbols::Listed;
 use crate::venue::sync::{Fit, Step};
 use crate::venue::trust::Trust;
@@ -144,7 +144,7 @@ impl BinanceMarket {
             feeds,
             decoder,
             counters: Counters::default(),
-            budget: Budget::new(snapshot_levels),
+            budget: feed::budget(snapshot_levels),
             ids: instruments.into(),
             stream_path,
             subscribe,
@@ -461,14 +461,8 @@ impl BinanceMarket {
                 result = result.and(book.apply(side, level.price, level.qty, flags));
             }
         };
-        if levels.is_empty() {
-            let none = Level { price: Price(0), qty: Qty(0) };
-            let flags = Flags::SNAPSHOT.with(Flags::CLEAR).with(Flags::LAST);
-            report(&head, (Side::Buy, none, flags));
-        }
-        for (n, (side, level, flags)) in marked(levels.iter(), Flags::SNAPSHOT).enumerate() {
-            let first = if n == 0 { Flags::CLEAR } else { Flags::NONE };
-            report(&head, (side, level, flags.with(first)));
+        for level in whole(levels.iter()) {
+            report(&head, level);
         }
         // What waited keeps its own time of arrival; it could not be used before `recv`.
         let stale = sync.take(|waited, levels, _| {

@@ -7,7 +7,7 @@ use kairos_logic::units::Nanos;
 use super::checksum::Written;
 use super::sync::Chain;
 use crate::venue::levels::Levels;
-use crate::venue::pace::Pace;
+use crate::venue::pace::{Budget, Pace};
 use crate::venue::symbols::Listed;
 
 /// Subscriptions that one connection may change in an hour, out of the 480 that the venue allows.
@@ -78,31 +78,12 @@ impl Feed {
     }
 }
 
-/// How often something may still be done in the current span of time.
-#[derive(Debug)]
-pub(super) struct Budget {
-    most: u32,
-    within_ns: u64,
-    began: Nanos,
-    used: u32, // in 0..=most
+/// What is left of the subscriptions of an hour.
+pub(super) const fn changes() -> Budget {
+    Budget::new(CHANGES_MAX, HOUR_NS)
 }
 
-impl Budget {
-    pub(super) const fn of_changes() -> Self {
-        Self { most: CHANGES_MAX, within_ns: HOUR_NS, began: Nanos(0), used: 0 }
-    }
-
-    pub(super) const fn of_fetches() -> Self {
-        Self { most: FETCHES_MAX, within_ns: FETCHES_WITHIN_NS, began: Nanos(0), used: 0 }
-    }
-
-    /// Takes `count` at once, or nothing.
-    pub(super) fn take(&mut self, at: Nanos, count: u32) -> bool {
-        if at.since(self.began) >= self.within_ns {
-            (self.began, self.used) = (at, 0);
-        }
-        let fits = count <= self.most - self.used;
-        self.used += if fits { count } else { 0 };
-        fits
-    }
+/// What is left of the snapshots of two seconds.
+pub(super) const fn fetches() -> Budget {
+    Budget::new(FETCHES_MAX, FETCHES_WITHIN_NS)
 }

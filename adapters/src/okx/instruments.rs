@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use crate::venue::listing::{ListError, Listing, decimals};
 
+pub use crate::venue::listing::split_at_hyphen as split_symbol;
+
 /// Where the venue lists its spot pairs.
 pub const LIST_PATH: &str = "/api/v5/public/instruments?instType=SPOT";
 /// Decimals beyond those of the smallest step: the venue may change it while we listen.
@@ -13,15 +15,6 @@ const MORE_DECIMALS: u8 = 2;
 const QTY_DECIMALS: u8 = 6;
 /// Most decimals of a price or quantity.
 const DECIMALS_MAX: u8 = 12;
-
-/// Splits a symbol into base and quote currency: the first two of the parts between hyphens.
-/// Futures and swaps have more parts. `None` where there are fewer, or one is empty.
-#[must_use]
-pub fn split_symbol(symbol: &str) -> Option<(&str, &str)> {
-    let mut parts = symbol.split('-');
-    let (base, quote) = (parts.next()?, parts.next()?);
-    (!base.is_empty() && !quote.is_empty()).then_some((base, quote))
-}
 
 #[derive(Deserialize)]
 struct RawList {

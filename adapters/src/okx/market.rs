@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use kairos_logic::event::{Event, Flags, GapReason, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
 use super::decode::{Decoded, Decoder, Ignored, Snapshot, Update};
-use super::feed::{Budget, Feed};
+use super::feed::{self, Feed};
 use super::sync::{Fit, Step};
 use crate::capture::symbol_of;
 use crate::session::{
     Arrival, Counters, Dial, Fault, MarketSession, Outbox, Publish, Reconnect, SnapshotRequest,
 };
-use crate::venue::levels::Level;
-use crate::venue::report::{Head, after, marked, stamped};
+use crate::venue::pace::Budget;
+use crate::venue::report::{Head, after, marked, stamped, whole};
 use crate::venue::trust::Trust;
 use crate::venue::{SetupError, backlog};
 
@@ -125,8 +125,8 @@ impl OkxMarket {
             ids: instruments.into(),
             subscribe,
             text: String::with_capacity(TEXT_MAX),
-            changes: Budget::of_changes(),
-            fetches: Budget::of_fetches(),
+            changes: feed::changes(),
+            fetches: feed::fetches(),
             tape_only: options.tape_only,
             opened: None,
             heard: Nanos(0),
@@ -295,19 +295,9 @@ impl OkxMarket {
         }
         self.counters.snapshots += 1;
         feed.announced = true;
-        self.report_snapshot(head(arrival, &self.feeds[slot], update), publish);
-    }
-
-    fn report_snapshot<P: FnMut(Event) + ?Sized>(&self, head: Head, publish: &mut P) {
-        let levels = self.decoder.levels();
-        if levels.is_empty() {
-            let none = Level { price: Price(0), qty: Qty(0) };
-            let flags = Flags::SNAPSHOT.with(Flags::CLEAR).with(Flags::LAST);
-            publish(head.book(Side::Buy, none, flags));
-        }
-        for (n, (side, level, flags)) in marked(levels.iter(), Flags::SNAPSHOT).enumerate() {
-            let first = if n == 0 { Flags::CLEAR } else { Flags::NONE };
-            publish(head.book(side, level, flags.with(first)));
+        let head = head(arrival, &self.feeds[slot], update);
+        for (side, level, flags) in whole(self.decoder.levels().iter()) {
+            publish(head.book(side, level, flags));
         }
     }
 
@@ -559,9 +549,12 @@ impl OkxMarket {
                     feed.written.begin();
                     feed.write(self.decoder.levels());
                 }
-                self.report_snapshot(head(arrival, &self.feeds[slot], update), publish);
+                let head = head(arrival, feed, update);
+                for (side, level, flags) in whole(self.decoder.levels().iter()) {
+                    publish(head.book(side, level, flags));
+                }
                 // What waited keeps its own time of arrival; it could not be used before `recv`.
-                let Feed { listed, chain, written, .. } = &mut self.feeds[slot];
+                let Feed { listed, chain, written, .. } = feed;
                 let stale = chain.take(|waited, levels, tags| {
                     let head = Head {
                         at: waited.at,
@@ -663,7 +656,7 @@ impl MarketSession for OkxMarket {
         self.opened = Some(at);
         (self.heard, self.alive, self.pinged) = (at, at, false);
         self.trust = Trust::default();
-        self.changes = Budget::of_changes();
+        self.changes = feed::changes();
         for feed in &mut self.feeds {
             feed.open(at);
         }

@@ -62,6 +62,31 @@ impl Pace {
     }
 }
 
+/// How often something may still be done in the current span of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    most: u32,
+    within_ns: u64,
+    began: Nanos,
+    used: u32, // in 0..=most
+}
+
+impl Budget {
+    pub(crate) const fn new(most: u32, within_ns: u64) -> Self {
+        Self { most, within_ns, began: Nanos(0), used: 0 }
+    }
+
+    /// Takes `count` at once, or nothing.
+    pub(crate) fn take(&mut self, at: Nanos, count: u32) -> bool {
+        if at.since(self.began) >= self.within_ns {
+            (self.began, self.used) = (at, 0);
+        }
+        let fits = count <= self.most - self.used;
+        self.used += if fits { count } else { 0 };
+        fits
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +139,14 @@ mod tests {
         pace.asked(at(0));
         pace.refused();
         assert_eq!(first(&pace, 400), 500);
+    }
+
+    #[test]
+    fn a_budget_is_taken_whole_or_not_and_comes_back_in_time() {
+        let mut budget = Budget::new(3, 10 * MS);
+        let taken: Vec<bool> = [(100, 2), (105, 2), (106, 1), (109, 1), (110, 3), (119, 1)]
+            .map(|(ms, count)| budget.take(Nanos(ms * MS), count))
+            .into();
+        assert_eq!(taken, [true, false, true, false, true, false]);
     }
 }

@@ -101,6 +101,10 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub(crate) fn is_null(self) -> bool {
+        matches!(self.0.first(), Some(Node::Static(StaticNode::Null)))
+    }
+
     pub(crate) fn signed(self) -> Result<i64, Fault> {
         match self.0.first() {
             Some(&Node::Static(StaticNode::I64(number))) => Ok(number),
