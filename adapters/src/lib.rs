@@ -6,9 +6,11 @@
 
 pub mod binance;
 pub mod capture;
+pub mod kucoin;
 pub mod lines;
 pub mod link;
 pub mod net;
+pub mod okx;
 pub mod session;
 pub mod sim;
 #[cfg(test)]

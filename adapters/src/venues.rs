@@ -6,6 +6,8 @@ use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, VenueId};
 
 use crate::binance;
+use crate::kucoin;
+use crate::okx;
 use crate::session::MarketSession;
 use crate::venue::listing::{ListError, Listing};
 
@@ -14,6 +16,10 @@ use crate::venue::listing::{ListError, Listing};
 pub enum Venue {
     /// Binance spot.
     Binance,
+    /// OKX v5, spot.
+    Okx,
+    /// KuCoin spot, classic push.
+    Kucoin,
 }
 
 /// What a venue allows.
@@ -32,7 +38,7 @@ pub use crate::venue::SetupError;
 
 impl Venue {
     /// Every venue.
-    pub const ALL: [Self; 1] = [Self::Binance];
+    pub const ALL: [Self; 3] = [Self::Binance, Self::Okx, Self::Kucoin];
 
     /// The venue of this name, as it stands in configuration and journals.
     #[must_use]
@@ -45,6 +51,8 @@ impl Venue {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Binance => binance::NAME,
+            Self::Okx => okx::NAME,
+            Self::Kucoin => kucoin::NAME,
         }
     }
 
@@ -53,6 +61,8 @@ impl Venue {
     pub const fn ws_public_url(self) -> &'static str {
         match self {
             Self::Binance => binance::STREAM_URL,
+            Self::Okx => okx::STREAM_URL,
+            Self::Kucoin => kucoin::STREAM_URL,
         }
     }
 
@@ -61,6 +71,8 @@ impl Venue {
     pub const fn rest_url(self) -> &'static str {
         match self {
             Self::Binance => binance::REST_URL,
+            Self::Okx => okx::REST_URL,
+            Self::Kucoin => kucoin::REST_URL,
         }
     }
 
@@ -69,6 +81,8 @@ impl Venue {
     pub const fn limits(self) -> Limits {
         match self {
             Self::Binance => binance::LIMITS,
+            Self::Okx => okx::LIMITS,
+            Self::Kucoin => kucoin::LIMITS,
         }
     }
 
@@ -77,6 +91,8 @@ impl Venue {
     pub const fn list_path(self) -> &'static str {
         match self {
             Self::Binance => binance::instruments::LIST_PATH,
+            Self::Okx => okx::instruments::LIST_PATH,
+            Self::Kucoin => kucoin::instruments::LIST_PATH,
         }
     }
 
@@ -85,6 +101,8 @@ impl Venue {
     pub fn split_symbol(self, symbol: &str) -> Option<(&str, &str)> {
         match self {
             Self::Binance => binance::instruments::split_symbol(symbol),
+            Self::Okx => okx::instruments::split_symbol(symbol),
+            Self::Kucoin => kucoin::instruments::split_symbol(symbol),
         }
     }
 
@@ -95,6 +113,8 @@ impl Venue {
     pub fn parse_list(self, body: &[u8], wanted: &[&str]) -> Result<Vec<Listing>, ListError> {
         match self {
             Self::Binance => binance::instruments::parse_list(body, wanted),
+            Self::Okx => okx::instruments::parse_list(body, wanted),
+            Self::Kucoin => kucoin::instruments::parse_list(body, wanted),
         }
     }
 
@@ -114,6 +134,13 @@ impl Venue {
             Self::Binance => {
                 let options = binance::Options { book_depth: 0, ..binance::Options::default() };
                 Box::new(binance::BinanceMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Okx => {
+                Box::new(okx::OkxMarket::new(table, venue, instruments, okx::Options::default())?)
+            }
+            Self::Kucoin => {
+                let options = kucoin::Options::default();
+                Box::new(kucoin::KucoinMarket::new(table, venue, instruments, options)?)
             }
         })
     }

@@ -1,21 +1,16 @@
 //! The market data path allocates nothing once it is built.
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stdout,
     reason = "a test may fail and say why; the lints know tests by their attribute only"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::env;
-use std::path::Path;
+mod counting;
 
-use kairos_adapters::binance::instruments::undescribed;
+use counting::{allocations, recorded, table_of};
+use kairos_adapters::binance::instruments::split_symbol;
 use kairos_adapters::binance::orders::{MESSAGE_MAX, OrderEncoder};
 use kairos_adapters::binance::{BinanceMarket, Options};
-use kairos_adapters::capture::{FrameKind, Merge};
 use kairos_adapters::session::{Arrival, MarketSession, Outbox};
-use kairos_adapters::venue::listing::Fees;
 use kairos_logic::code::Code;
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::order::{
@@ -25,50 +20,8 @@ use kairos_logic::units::{
     InstrumentId, Money, Nanos, OrderId, Price, Qty, Seq, Side, Stamp, StrategyId, VenueId,
 };
 
-/// The system's allocator, counting.
-struct Counting;
-
-thread_local! {
-    /// Of this thread: the one that runs the tests allocates when it likes.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; the counter is no part of
-// what it promises.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    work();
-    ALLOCATIONS.get() - before
-}
-
 fn table() -> InstrumentTable {
-    let mut table = InstrumentTable::default();
-    table.venues.push("binance".into());
-    let it = undescribed("BTCUSDT", VenueId(0), Fees::default(), &mut table).unwrap();
-    table.instruments.push(it);
-    table
+    table_of("binance", &["BTCUSDT"], split_symbol).0
 }
 
 /// Frames of every kind that the recorded connections may lack: fallback, malformed, gap.
@@ -111,30 +64,24 @@ fn session_allocates_nothing(tape_only: bool) {
 }
 
 fn recorded_connection_allocates_nothing() {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let folder = env::var_os("KAIROS_CAPTURES").unwrap_or_else(|| "../shared/captures".into());
-    let path = root.join(folder).join("binance/btcusdt_20240808.frames.gz");
-    if !path.is_file() {
-        println!("skipped: no capture at {}", path.display());
-        return;
-    }
-    let table = table();
+    let frames = recorded("binance/btcusdt_20240808.frames.gz");
     let ids = [InstrumentId(0)];
-    let mut session = BinanceMarket::new(&table, VenueId(0), &ids, Options::default()).unwrap();
-    let mut merge = Merge::open([path]).unwrap();
-    let (mut out, mut events, mut total) = (Outbox::new(), 0_u64, 0);
-    while let Some(line) = merge.next().unwrap() {
-        let arrival = Arrival { at: line.recv, recv: Stamp(0), number: line.line };
-        let id = Some(InstrumentId(0));
-        total += allocations(|| match line.kind {
-            FrameKind::Text => session.frame(arrival, line.bytes, &mut out, &mut |_| events += 1),
-            FrameKind::Rest { .. } => {
-                session.snapshot(arrival, id, line.bytes, &mut out, &mut |_| events += 1);
+    let mut session = BinanceMarket::new(&table(), VenueId(0), &ids, Options::default()).unwrap();
+    let (mut out, mut events) = (Outbox::new(), 0_u64);
+    let count = allocations(|| {
+        for (number, frame) in (1..).zip(&frames) {
+            let arrival = Arrival { at: Nanos(number), recv: Stamp(0), number };
+            // The bodies of replies begin differently.
+            if frame.starts_with(b"{\"lastUpdateId\"") {
+                let id = Some(InstrumentId(0));
+                session.snapshot(arrival, id, frame, &mut out, &mut |_| events += 1);
+            } else {
+                session.frame(arrival, frame, &mut out, &mut |_| events += 1);
             }
-        });
-    }
-    assert_eq!(total, 0);
-    assert!(events > 100_000, "{events}");
+        }
+    });
+    assert_eq!(count, 0);
+    assert!(frames.is_empty() || events > 100_000, "{events}");
 }
 
 fn orders_allocate_nothing() {

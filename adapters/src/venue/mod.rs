@@ -2,11 +2,14 @@
 
 use kairos_logic::units::InstrumentId;
 
+pub(crate) mod backlog;
 pub(crate) mod cursor;
 pub(crate) mod levels;
 pub mod listing;
+pub(crate) mod pace;
 pub(crate) mod report;
 pub(crate) mod symbols;
+pub(crate) mod sync;
 pub(crate) mod tape;
 pub(crate) mod trust;
 
