@@ -310,7 +310,7 @@ impl BinanceMarket {
         let id = damaged.map_or(InstrumentId::NONE, |feed| self.feeds[feed].listed.id);
         self.report_malformed(arrival, id, fault, out, publish);
         if let Some(feed) = damaged {
-            self.feeds[feed].sync.reset();
+            self.feeds[feed].reset();
             self.gap(arrival.at, feed, GapReason::Malformed, (0, 0), out, publish);
         }
     }
@@ -434,6 +434,7 @@ impl BinanceMarket {
                 self.gap(arrival.at, slot, why, found, out, publish);
             }
             Fit::Accepted => {
+                feed.pace.settled();
                 self.counters.snapshots += 1;
                 feed.announced = true;
                 if let Err(why) = self.report_snapshot(arrival, slot, update, publish) {
@@ -499,7 +500,7 @@ impl BinanceMarket {
         out: &mut Outbox,
         publish: &mut P,
     ) {
-        self.feeds[slot].sync.reset();
+        self.feeds[slot].reset();
         self.feeds[slot].refused();
         self.gap(at, slot, why, (0, 0), out, publish);
     }
@@ -523,7 +524,7 @@ impl MarketSession for BinanceMarket {
         self.alive = at;
         self.trust = Trust::default();
         for feed in &mut self.feeds {
-            feed.sync.reset();
+            feed.reset();
         }
         if let Some(text) = &self.subscribe {
             out.send(text);
@@ -598,7 +599,7 @@ impl MarketSession for BinanceMarket {
     fn on_close(&mut self, at: Nanos, publish: &mut Publish<'_>) {
         self.opened = None;
         for feed in &mut self.feeds {
-            feed.sync.reset();
+            feed.reset();
             self.counters.gaps += 1;
             let why = GapReason::Disconnected;
             publish(Event::gap(at, feed.listed.id, why, 0, 0));
@@ -623,7 +624,7 @@ impl MarketSession for BinanceMarket {
     ) {
         for feed in 0..self.feeds.len() {
             if instrument.is_none_or(|id| id == self.feeds[feed].listed.id) {
-                self.feeds[feed].sync.reset();
+                self.feeds[feed].reset();
                 self.gap(at, feed, why, (0, 0), out, publish);
             }
         }

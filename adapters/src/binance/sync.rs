@@ -65,8 +65,6 @@ pub(super) struct Sync {
     state: State,
     updates: Vec<Waiting>, // each starts where the one before ends
     levels: Vec<Level>,
-    /// When a snapshot was last asked for, if its answer is still out.
-    pub(super) asked: Option<Nanos>,
 }
 
 impl Sync {
@@ -75,7 +73,6 @@ impl Sync {
             state: State::Waiting,
             updates: Vec::with_capacity(UPDATES_ROOM),
             levels: Vec::with_capacity(LEVELS_ROOM),
-            asked: None,
         }
     }
 
@@ -87,7 +84,6 @@ impl Sync {
     pub(super) fn reset(&mut self) {
         self.state = State::Waiting;
         self.forget();
-        self.asked = None;
     }
 
     fn forget(&mut self) {
@@ -169,7 +165,6 @@ impl Sync {
         if !self.is_waiting() {
             return Fit::NotWanted;
         }
-        self.asked = None;
         match self.updates.first() {
             Some(first) if first.first > id.saturating_add(1) => {
                 Fit::TooOld { expected: first.first.saturating_sub(1) }

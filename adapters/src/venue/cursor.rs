@@ -6,7 +6,7 @@
 use kairos_logic::units::take_decimal;
 
 use super::levels::{Level, Levels, level};
-use super::symbols::{Listed, Symbols};
+use super::symbols::{Listed, SYMBOL_MAX, Symbols};
 
 /// What is left of a frame.
 pub(crate) struct Cursor<'a> {
@@ -83,14 +83,13 @@ impl<'a> Cursor<'a> {
         Some(units)
     }
 
-    /// Passes a symbol and the quotation mark that ends it.
+    /// Passes a symbol and the quotation mark that ends it. What is not in the table is not passed,
+    /// so no byte that has to be escaped is.
     #[inline]
     pub(crate) fn symbol(&mut self, symbols: &Symbols) -> Option<Listed> {
-        let wanted = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
-        let len = self.rest.iter().take_while(|byte| wanted(byte)).count();
+        let len = self.rest.iter().take(SYMBOL_MAX + 1).position(|&byte| byte == b'"')?;
         let (text, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        self.eat(b"\"")?;
+        self.rest = rest.get(1..)?;
         symbols.find(text)
     }
 

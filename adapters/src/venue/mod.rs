@@ -5,6 +5,7 @@ use kairos_logic::units::InstrumentId;
 pub(crate) mod cursor;
 pub(crate) mod levels;
 pub mod listing;
+pub(crate) mod pace;
 pub(crate) mod report;
 pub(crate) mod symbols;
 pub(crate) mod tape;

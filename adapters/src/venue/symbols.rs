@@ -3,8 +3,8 @@
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, VenueId};
 
-/// Longest symbol that is looked up, in bytes. The venue's longest is below 20.
-const SYMBOL_MAX: usize = 23;
+/// Longest symbol that is looked up, in bytes. The longest of any venue is below 20.
+pub(crate) const SYMBOL_MAX: usize = 23;
 
 /// What a decoder must know of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
