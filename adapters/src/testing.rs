@@ -1,5 +1,8 @@
 //! What the tests of several modules share.
 
+pub(crate) mod mutate;
+pub(crate) mod naive;
+
 use std::env;
 use std::path::{Path, PathBuf};
 
