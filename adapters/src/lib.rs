@@ -6,6 +6,7 @@
 
 pub mod binance;
 pub mod capture;
+pub mod coinbase;
 pub mod net;
 pub mod session;
 pub mod sim;

@@ -6,6 +6,7 @@ use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, VenueId};
 
 use crate::binance;
+use crate::coinbase;
 use crate::session::MarketSession;
 use crate::venue::listing::{ListError, Listing};
 
@@ -14,6 +15,8 @@ use crate::venue::listing::{ListError, Listing};
 pub enum Venue {
     /// Binance spot.
     Binance,
+    /// Coinbase Advanced Trade.
+    Coinbase,
 }
 
 /// What a venue allows.
@@ -32,7 +35,7 @@ pub use crate::venue::SetupError;
 
 impl Venue {
     /// Every venue.
-    pub const ALL: [Self; 1] = [Self::Binance];
+    pub const ALL: [Self; 2] = [Self::Binance, Self::Coinbase];
 
     /// The venue of this name, as it stands in configuration and journals.
     #[must_use]
@@ -45,6 +48,7 @@ impl Venue {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Binance => binance::NAME,
+            Self::Coinbase => coinbase::NAME,
         }
     }
 
@@ -53,6 +57,7 @@ impl Venue {
     pub const fn ws_public_url(self) -> &'static str {
         match self {
             Self::Binance => binance::STREAM_URL,
+            Self::Coinbase => coinbase::STREAM_URL,
         }
     }
 
@@ -61,6 +66,7 @@ impl Venue {
     pub const fn rest_url(self) -> &'static str {
         match self {
             Self::Binance => binance::REST_URL,
+            Self::Coinbase => coinbase::REST_URL,
         }
     }
 
@@ -69,6 +75,7 @@ impl Venue {
     pub const fn limits(self) -> Limits {
         match self {
             Self::Binance => binance::LIMITS,
+            Self::Coinbase => coinbase::LIMITS,
         }
     }
 
@@ -77,6 +84,7 @@ impl Venue {
     pub const fn list_path(self) -> &'static str {
         match self {
             Self::Binance => binance::instruments::LIST_PATH,
+            Self::Coinbase => coinbase::instruments::LIST_PATH,
         }
     }
 
@@ -85,6 +93,7 @@ impl Venue {
     pub fn split_symbol(self, symbol: &str) -> Option<(&str, &str)> {
         match self {
             Self::Binance => binance::instruments::split_symbol(symbol),
+            Self::Coinbase => coinbase::instruments::split_symbol(symbol),
         }
     }
 
@@ -95,6 +104,7 @@ impl Venue {
     pub fn parse_list(self, body: &[u8], wanted: &[&str]) -> Result<Vec<Listing>, ListError> {
         match self {
             Self::Binance => binance::instruments::parse_list(body, wanted),
+            Self::Coinbase => coinbase::instruments::parse_list(body, wanted),
         }
     }
 
@@ -114,6 +124,10 @@ impl Venue {
             Self::Binance => {
                 let options = binance::Options { book_depth: 0, ..binance::Options::default() };
                 Box::new(binance::BinanceMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Coinbase => {
+                let options = coinbase::Options::default();
+                Box::new(coinbase::CoinbaseMarket::new(table, venue, instruments, options)?)
             }
         })
     }
