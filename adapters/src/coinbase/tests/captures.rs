@@ -84,7 +84,15 @@ fn check(symbols: &[&str], options: Options, want: &Sum) {
                         *(if same { &mut sum.same_top } else { &mut sum.other_top }) += 1;
                     }
                 }
-                other => panic!("{other:?} at line {}", frame.line),
+                other @ (News::Gap { .. }
+                | News::Status { .. }
+                | News::Timer
+                | News::Command { .. }
+                | News::Fill { .. }
+                | News::Report { .. }
+                | News::Balance { .. }
+                | News::Config { .. }
+                | News::Nothing) => panic!("{other:?} at line {}", frame.line),
             }
         }
         if let Some(event) = events.iter().rfind(|it| it.kind == Kind::Book) {
