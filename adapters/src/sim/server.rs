@@ -40,7 +40,7 @@ pub enum Pace {
 impl Pace {
     /// How long after the first frame one leaves that is due `due_ns` and `frames` frames after it;
     /// `None` is at once.
-    fn wait(self, due_ns: u64, frames: u64) -> Option<Duration> {
+    pub(super) fn wait(self, due_ns: u64, frames: u64) -> Option<Duration> {
         let seconds = match self {
             Self::Max => return None,
             Self::Clock(rate) => due_ns as f64 / 1e9 / rate,

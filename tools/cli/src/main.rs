@@ -1,4 +1,5 @@
-//! `kairos`: the operator's tool. Reads what the engine leaves; needs no living engine.
+//! `kairos`: the operator's tool. Reads what the engine leaves, and plays exchanges for it; needs no
+//! living engine.
 
 mod dump;
 mod fingerprint;
@@ -7,6 +8,7 @@ mod latency;
 mod outcome;
 mod recover;
 mod salvage;
+mod sim_exchange;
 mod verify;
 mod walk;
 
@@ -24,11 +26,12 @@ const EXAMPLES: &str = "Examples:
   kairos journal latency DIR --by instrument --interval 1s --hlog tick.hlog
   kairos replay DIR --verify
   kairos replay DIR --what-if tighter-limits.toml
+  kairos sim-exchange --venue kraken --seed 7 --fault drop@1000
 
 Exit status: 0 success, 1 failure (no journal, unreadable), 2 the check says no (damaged journal,
 replay differs), 64 usage, 78 configuration missing or wrong.";
 
-/// Look into journals, recover them, replay them.
+/// Look into journals, recover them, replay them; play an exchange to test against.
 #[derive(Debug, Parser)]
 #[command(name = "kairos", version, after_help = EXAMPLES)]
 struct Cli {
@@ -43,6 +46,8 @@ enum Verb {
     Journal(JournalVerb),
     /// Repeat a journal's decisions from its inputs and compare.
     Replay(replay::ReplayArgs),
+    /// Play a venue's protocol on loopback, from a seed or from captures, with faults on request.
+    SimExchange(sim_exchange::SimExchangeArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,6 +80,7 @@ fn main() -> ExitCode {
     };
     match cli.verb {
         Verb::Replay(args) => replay::run(&args, &Registry::shipped()),
+        Verb::SimExchange(args) => sim_exchange::run(&args),
         Verb::Journal(verb) => match verb {
             JournalVerb::Info(args) => info::run(&args),
             JournalVerb::Verify(args) => verify::run(&args),
