@@ -239,7 +239,9 @@ impl Gateway {
         if let Some(refusal) = self.faults.request() {
             return refusal;
         }
-        let answer = self.options.protocol.answer(&self.scene(at), request);
+        // A market whose beginning was given has its own idea of the time.
+        let own = self.options.epoch.map(|epoch| epoch.plus(self.market.now_ns()));
+        let answer = self.options.protocol.answer(&self.scene(own.unwrap_or(at)), request);
         answer.unwrap_or_else(|| Response::new(404, String::new()))
     }
 

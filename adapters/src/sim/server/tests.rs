@@ -2,11 +2,13 @@
 //! with what it waits for, or fails after a minute.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::*;
 use crate::net::NetError;
 use crate::net::rest::{Rest, RestOptions};
 use crate::net::websocket::{ConnectOptions, Connection, Polled};
+use crate::sim::exchange::{Exchange, Frame};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
