@@ -8,15 +8,18 @@
 //! The market stands still while nobody is subscribed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use kairos_logic::units::Nanos;
 
 use super::faults::{Blow, Door, Faults, Harm};
 use super::market::{Market, MarketOptions};
 use super::server::Pace;
+use super::tape::{Recorded, Tape};
 use super::venue::{
     Class, Listed, Protocol, Request, Response, Say, Scene, ServerProtocol, TICK_NS,
 };
+use crate::capture::symbol_of;
 
 /// What a gateway is made of.
 #[derive(Clone, Debug)]
@@ -36,6 +39,23 @@ pub struct GatewayOptions {
     pub ping_every_ns: u64,
     /// What goes wrong.
     pub faults: Faults,
+    /// A recording to play instead of the market.
+    pub tape: Option<Arc<Tape>>,
+    /// What happens at its end.
+    pub at_end: AtEnd,
+}
+
+/// What happens to a connection at the end of the recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It stays open, and nothing more comes but signs of life.
+    #[default]
+    Stay,
+    /// It is closed with code 1000.
+    Close,
+    /// The recording begins again on it. Books that have a snapshot in band start over; on Binance and
+    /// KuCoin the update numbers step back, which a client must notice.
+    Loop,
 }
 
 impl GatewayOptions {
@@ -51,6 +71,8 @@ impl GatewayOptions {
             steps_max: None,
             ping_every_ns: 20_000_000_000,
             faults: Faults::none(),
+            tape: None,
+            at_end: AtEnd::default(),
         }
     }
 }
@@ -85,7 +107,28 @@ struct Client {
     /// When it is told that it will be cut, and when it is.
     last_call: Option<Nanos>,
     cut_at: Option<Nanos>,
+    /// Where it is in the recording.
+    play: Play,
     over: bool,
+}
+
+/// A client's place in the recording, which begins with its first subscription.
+#[derive(Clone, Copy, Default)]
+struct Play {
+    began: Option<Nanos>,
+    /// Messages that have had their turn.
+    position: usize,
+}
+
+impl Play {
+    /// When the next message is due; `None` where there is none, or nobody to hear it.
+    fn due(&self, tape: &Tape, pace: Pace) -> Option<Nanos> {
+        let frame = tape.frames().get(self.position)?;
+        let began = self.began?;
+        let wait = pace.wait(frame.due_ns, u64::try_from(self.position).unwrap_or(u64::MAX));
+        let wait = wait.map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
+        Some(began.plus(wait))
+    }
 }
 
 /// When the market was at which of its steps: what the pace counts from.
@@ -118,12 +161,13 @@ impl Gateway {
     pub fn new(options: GatewayOptions, ws_url: String) -> Self {
         let market = Market::new(&options.market);
         let protocol = options.protocol;
-        let listed = market.pairs().iter().map(|pair| Listed {
+        let seeded = market.pairs().iter().map(|pair| Listed {
             symbol: protocol.symbol(&pair.shape.base, &pair.shape.quote),
             shape: pair.shape.clone(),
         });
+        let recorded = options.tape.as_ref().map(|tape| tape.listed().to_vec());
         Self {
-            listed: listed.collect(),
+            listed: recorded.unwrap_or_else(|| seeded.collect()),
             ws_url,
             epoch: options.epoch.unwrap_or_default(),
             anchor: None,
@@ -203,6 +247,7 @@ impl Gateway {
             silent_until: None,
             last_call,
             cut_at,
+            play: Play::default(),
             over: false,
         };
         self.clients.insert(id, client);
@@ -241,8 +286,30 @@ impl Gateway {
         }
         // A market whose beginning was given has its own idea of the time.
         let own = self.options.epoch.map(|epoch| epoch.plus(self.market.now_ns()));
-        let answer = self.options.protocol.answer(&self.scene(own.unwrap_or(at)), request);
+        let target = match request.query.as_str() {
+            "" => request.path.clone(),
+            query => format!("{}?{query}", request.path),
+        };
+        if let Some(body) = self.options.tape.as_ref().and_then(|tape| tape.reply(&target)) {
+            return Response::new(200, body.to_owned());
+        }
+        let mut scene = self.scene(own.unwrap_or(at));
+        if let Some(tape) = &self.options.tape {
+            scene.tape = Some((tape, self.position_of(symbol_of(&target).unwrap_or(""))));
+        }
+        let answer = self.options.protocol.answer(&scene, request);
         answer.unwrap_or_else(|| Response::new(404, String::new()))
+    }
+
+    /// How far the newest client has come that listens to this symbol: the one that asks, most
+    /// likely.
+    fn position_of(&self, symbol: &str) -> usize {
+        let lower = symbol.to_ascii_lowercase();
+        let listens = |client: &&Client| {
+            let mut topics = client.side.subscriptions().iter();
+            topics.any(|it| it.contains(symbol) || it.contains(&lower))
+        };
+        self.clients.values().rev().find(listens).map_or(0, |it| it.play.position)
     }
 
     /// What is to be done next; carried out in this order.
@@ -253,10 +320,68 @@ impl Gateway {
     /// Until when nothing happens by itself.
     pub fn next_at(&mut self) -> Nanos {
         let tick = self.next_tick;
+        if let Some(tape) = &self.options.tape {
+            let (pace, clients) = (self.options.pace, &self.clients);
+            let due =
+                clients.values().filter(|it| !it.over).filter_map(|it| it.play.due(tape, pace));
+            return due.min().map_or(tick, |due| due.min(tick));
+        }
         if !self.is_playing() {
             return tick;
         }
         self.due_at().map_or(Nanos(0), |due| due.min(tick))
+    }
+
+    /// Plays the recording to every client from its own place in it: at most so many messages each.
+    fn play(&mut self, at: Nanos, tape: &Arc<Tape>, most: usize) {
+        let ids: Vec<u64> = self.clients.keys().copied().collect();
+        for id in ids {
+            let Some(mut client) = self.clients.remove(&id) else {
+                continue;
+            };
+            self.play_to(at, id, &mut client, tape, most);
+            self.clients.insert(id, client);
+        }
+    }
+
+    fn play_to(&mut self, at: Nanos, id: u64, client: &mut Client, tape: &Tape, most: usize) {
+        let fresh = client.side.topics().take_fresh();
+        if client.over || client.side.topics().is_empty() {
+            return;
+        }
+        client.play.began.get_or_insert(at);
+        // What a late subscription has missed comes first, so that its book has a beginning.
+        let missed = tape.frames().iter().take(client.play.position);
+        for frame in missed.filter(|it| fresh.contains(&it.topic)) {
+            self.deliver_recorded(at, id, client, frame);
+        }
+        for _ in 0..most {
+            if client.play.due(tape, self.options.pace).is_none_or(|due| due > at) {
+                break;
+            }
+            if let Some(frame) = tape.frames().get(client.play.position) {
+                client.play.position += 1;
+                self.steps += 1;
+                if client.side.topics().has(&frame.topic) {
+                    self.deliver_recorded(at, id, client, frame);
+                }
+            }
+        }
+        if client.play.position >= tape.len() {
+            match self.options.at_end {
+                AtEnd::Stay => {}
+                AtEnd::Close => {
+                    let close = Say::Close { code: 1000, reason: "end of the recording" };
+                    self.deliver(at, id, client, close);
+                }
+                AtEnd::Loop => client.play = Play { began: Some(at), position: 0 },
+            }
+        }
+    }
+
+    fn deliver_recorded(&mut self, at: Nanos, id: u64, client: &mut Client, frame: &Recorded) {
+        let (class, text) = (frame.class, client.side.recorded(&frame.text));
+        self.deliver(at, id, client, Say::Text { class, text });
     }
 
     /// Lets time pass: at most so many steps of the market, and what is due otherwise.
@@ -264,6 +389,9 @@ impl Gateway {
         if at >= self.next_tick {
             self.next_tick = at.plus(TICK_NS.min(self.options.ping_every_ns));
             self.tick(at);
+        }
+        if let Some(tape) = self.options.tape.clone() {
+            return self.play(at, &tape, steps_max);
         }
         for _ in 0..steps_max {
             if !self.is_playing() {
@@ -314,7 +442,8 @@ impl Gateway {
             at,
             epoch: self.epoch,
             listed: &self.listed,
-            market: Some(&self.market),
+            market: self.options.tape.is_none().then_some(&self.market),
+            tape: self.options.tape.as_deref().map(|tape| (tape, 0)),
             ws_url: &self.ws_url,
             seed: self.options.market.seed,
         }

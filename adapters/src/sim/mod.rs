@@ -12,4 +12,5 @@ pub mod market;
 pub mod paper;
 pub mod random;
 pub mod server;
+pub mod tape;
 pub mod venue;

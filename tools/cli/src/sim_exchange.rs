@@ -5,15 +5,18 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kairos_adapters::sim::faults::{self, Fault, Faults};
-use kairos_adapters::sim::gateway::GatewayOptions;
+use kairos_adapters::sim::gateway::{AtEnd, GatewayOptions};
 use kairos_adapters::sim::host::tls::TlsFiles;
 use kairos_adapters::sim::host::{Host, HostOptions, Report};
 use kairos_adapters::sim::server::Pace;
+use kairos_adapters::sim::tape::Tape;
 use kairos_adapters::sim::venue::Protocol;
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -28,6 +31,13 @@ pub(crate) struct SimExchangeArgs {
     /// Whose protocol: binance, okx, coinbase, kraken, kucoin.
     #[arg(long, value_parser = protocol)]
     venue: Protocol,
+    /// Captures of the venue to play instead of the seeded market. Every client gets them from the
+    /// beginning, from its first subscription on; snapshots over REST fit what it has had.
+    #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with_all = ["quote", "deep"])]
+    captures: Vec<PathBuf>,
+    /// What happens to a connection at the end of the captures.
+    #[arg(long, value_enum, default_value_t, requires = "captures")]
+    at_end: End,
     /// Seed of the market and of the faults; the same seed gives the same messages.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -55,6 +65,18 @@ pub(crate) struct SimExchangeArgs {
     /// End after so many seconds; by default at SIGINT or SIGTERM.
     #[arg(long)]
     seconds: Option<u64>,
+}
+
+/// What happens at the end of the captures.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum End {
+    /// Nothing more comes but signs of life.
+    #[default]
+    Stay,
+    /// A close frame with code 1000.
+    Close,
+    /// They begin again on the same connection.
+    Loop,
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {
@@ -106,9 +128,9 @@ pub(crate) fn run(args: &SimExchangeArgs) -> ExitCode {
 }
 
 fn serve(args: &SimExchangeArgs) -> Result<Report, String> {
-    let stop = std::sync::Arc::default();
+    let stop = Arc::default();
     for signal in [SIGINT, SIGTERM] {
-        flag::register(signal, std::sync::Arc::clone(&stop)).map_err(|it| it.to_string())?;
+        flag::register(signal, Arc::clone(&stop)).map_err(|it| it.to_string())?;
     }
     let mut gateway = GatewayOptions::seeded(args.venue, args.seed);
     gateway.pace = args.pace;
@@ -117,6 +139,15 @@ fn serve(args: &SimExchangeArgs) -> Result<Report, String> {
     if let Some(quote) = &args.quote {
         gateway.market.quote.clone_from(quote);
     }
+    if !args.captures.is_empty() {
+        let tape = Tape::load(args.venue, &args.captures).map_err(|it| it.to_string())?;
+        gateway.tape = Some(Arc::new(tape));
+    }
+    gateway.at_end = match args.at_end {
+        End::Stay => AtEnd::Stay,
+        End::Close => AtEnd::Close,
+        End::Loop => AtEnd::Loop,
+    };
     let (tls, ca_file) = if args.tls {
         let files = TlsFiles::make().map_err(|it| it.to_string())?;
         let path = args.ca_file.clone().unwrap_or_else(default_ca_file);
@@ -136,9 +167,7 @@ fn serve(args: &SimExchangeArgs) -> Result<Report, String> {
     announce(&listening).map_err(|it| format!("stdout: {it}"))?;
     eprintln!("kairos: {} on {}", args.venue.name(), host.address());
     let ends = args.seconds.map(|it| Instant::now() + Duration::from_secs(it));
-    while !stop.load(std::sync::atomic::Ordering::Relaxed)
-        && ends.is_none_or(|it| Instant::now() < it)
-    {
+    while !stop.load(Ordering::Relaxed) && ends.is_none_or(|it| Instant::now() < it) {
         thread::sleep(LOOK_EVERY);
     }
     Ok(host.stop())

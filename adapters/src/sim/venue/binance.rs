@@ -8,6 +8,7 @@ use super::text::{best_first, fixed, list};
 use super::topics::Allowance;
 use super::{Class, Request, Response, Say, Scene, ServerProtocol, Topics};
 use crate::sim::market::{Change, Pair, Shape, Step, What};
+use crate::sim::tape::Snapshot;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -167,8 +168,14 @@ pub(super) fn answer(scene: &Scene<'_>, request: &Request) -> Option<Response> {
             let Ok(limit) = limit else {
                 return refused(-1100, "Illegal characters found in parameter 'limit'.");
             };
-            match scene.pair(request.value("symbol").unwrap_or("")) {
-                Some(pair) => Some(Response::new(200, depth_body(pair, limit.min(LEVELS_MAX)))),
+            let (symbol, limit) = (request.value("symbol").unwrap_or(""), limit.min(LEVELS_MAX));
+            let seeded = scene.pair(symbol).map(|pair| depth_body(pair, limit));
+            let body = seeded.or_else(|| {
+                let Snapshot { last, bids, asks } = scene.recorded_book(symbol, limit)?;
+                Some(format!(r#"{{"lastUpdateId":{last},"bids":{bids},"asks":{asks}}}"#))
+            });
+            match body {
+                Some(body) => Some(Response::new(200, body)),
                 None => refused(-1121, "Invalid symbol."),
             }
         }
@@ -362,6 +369,10 @@ impl ServerProtocol for Binance {
 
     fn topics(&mut self) -> &mut Topics {
         &mut self.topics
+    }
+
+    fn subscriptions(&self) -> &Topics {
+        &self.topics
     }
 
     /// Captures hold the combined form.

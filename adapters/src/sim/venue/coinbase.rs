@@ -178,14 +178,16 @@ impl Coinbase {
             self.next_beat.get_or_insert(scene.at);
             return Ok(());
         }
-        if !matches!(channel, "level2" | "market_trades" | "ticker") {
-            return Err(format!("channel {channel} is not supported"));
-        }
+        let known = matches!(channel, "level2" | "market_trades" | "ticker");
         if products.is_empty() {
             return Err("product_ids is required".to_owned());
         }
         let told: Vec<String> = products.iter().map(|it| told_as(it)).collect();
-        if let Some(unknown) = told.iter().find(|it| scene.find(it).is_none()) {
+        let recorded = |it: &String| scene.carries(&format!("{channel}:{it}"));
+        if !known && !told.iter().any(recorded) {
+            return Err(format!("channel {channel} is not supported"));
+        }
+        if let Some(unknown) = told.iter().find(|it| scene.find(it).is_none() && !recorded(it)) {
             return Err(format!("{unknown} is not a valid product"));
         }
         for product in told {
@@ -380,6 +382,10 @@ impl ServerProtocol for Coinbase {
 
     fn topics(&mut self) -> &mut Topics {
         &mut self.topics
+    }
+
+    fn subscriptions(&self) -> &Topics {
+        &self.topics
     }
 
     /// The recording counts messages of its own subscriptions, this connection those of its own.

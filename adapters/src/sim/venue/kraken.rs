@@ -153,9 +153,12 @@ impl Kraken {
         let (method, channel) = (wish.method, wish.channel);
         let topic = format!("{channel}:{symbol}");
         let subscribe = method == "subscribe";
+        // A recorded book has the depth that it was recorded with.
+        let recorded = scene.tape.and_then(|(tape, _)| tape.depth());
+        let has_depth = |it| DEPTHS.contains(&it) && recorded.is_none_or(|depth| depth == it);
         let refusal = if scene.find(symbol).is_none() {
             Some(format!("Currency pair not supported {symbol}"))
-        } else if channel == "book" && !DEPTHS.contains(&wish.depth) {
+        } else if channel == "book" && !has_depth(wish.depth) {
             Some(format!("Depth not supported {}", wish.depth))
         } else if subscribe && self.topics.has(&topic) {
             Some("Already subscribed".to_owned())
@@ -390,5 +393,9 @@ impl ServerProtocol for Kraken {
 
     fn topics(&mut self) -> &mut Topics {
         &mut self.topics
+    }
+
+    fn subscriptions(&self) -> &Topics {
+        &self.topics
     }
 }

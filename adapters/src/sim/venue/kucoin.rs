@@ -7,6 +7,7 @@ use super::text::{best_first, list, trimmed};
 use super::topics::Allowance;
 use super::{Class, Request, Response, Say, Scene, ServerProtocol, Topics};
 use crate::sim::market::{Change, Pair, Shape, Step, What, place};
+use crate::sim::tape::Snapshot;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -68,13 +69,15 @@ pub(super) fn answer(scene: &Scene<'_>, request: &Request) -> Option<Response> {
         },
     };
     let symbol = request.value("symbol").unwrap_or("");
-    match scene.pair(symbol) {
-        Some(pair) => done(format!(
-            r#"{{"time":{},"sequence":"{}","bids":{},"asks":{}}}"#,
-            scene.at.0 / MS,
-            pair.update(),
-            side_text(pair, Side::Buy, limit),
-            side_text(pair, Side::Sell, limit),
+    let seeded = scene.pair(symbol).map(|pair| Snapshot {
+        last: pair.update(),
+        bids: side_text(pair, Side::Buy, limit),
+        asks: side_text(pair, Side::Sell, limit),
+    });
+    match seeded.or_else(|| scene.recorded_book(symbol, limit)) {
+        Some(Snapshot { last, bids, asks }) => done(format!(
+            r#"{{"time":{},"sequence":"{last}","bids":{bids},"asks":{asks}}}"#,
+            scene.at.0 / MS
         )),
         None => {
             let body = r#"{"code":"900001","msg":"Symbol not exists"}"#;
@@ -159,10 +162,11 @@ impl Kucoin {
                 | "/spotMarket/level2Depth5"
                 | "/spotMarket/level2Depth50"
         );
-        let missing = || Err((404, format!("topic {topic} is not found")));
         let symbols: Vec<&str> = symbols.split(',').collect();
-        if !known || symbols.iter().any(|it| scene.find(it).is_none()) {
-            return missing();
+        let listed = |it: &&str| known && scene.find(it).is_some();
+        let recorded = |it: &&str| scene.carries(&format!("{channel}:{it}"));
+        if !symbols.iter().all(|it| listed(it) || recorded(it)) {
+            return Err((404, format!("topic {topic} is not found")));
         }
         if symbols.len() > SYMBOLS_MAX {
             return Err((400, format!("more than {SYMBOLS_MAX} symbols in one topic")));
@@ -330,5 +334,9 @@ impl ServerProtocol for Kucoin {
 
     fn topics(&mut self) -> &mut Topics {
         &mut self.topics
+    }
+
+    fn subscriptions(&self) -> &Topics {
+        &self.topics
     }
 }

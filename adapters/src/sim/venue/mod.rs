@@ -18,6 +18,7 @@ use kairos_logic::units::Nanos;
 pub use self::text::rfc3339;
 pub use self::topics::Topics;
 use super::market::{Market, Pair, Shape, Step};
+use super::tape::{Snapshot, Tape};
 
 /// A venue whose protocol can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,6 +142,8 @@ pub struct Scene<'a> {
     pub listed: &'a [Listed],
     /// The seeded market, whose n-th pair is the n-th listed one; none under capture.
     pub market: Option<&'a Market>,
+    /// The recording, and how many of its messages a client who asks for a snapshot has had.
+    pub tape: Option<(&'a Tape, usize)>,
     /// Address of this server's WebSocket.
     pub ws_url: &'a str,
     /// Stands for everything secret or unique that the server makes up.
@@ -156,6 +159,17 @@ impl<'a> Scene<'a> {
     /// The pair of a symbol, where the market is the seeded one.
     pub(crate) fn pair(&self, symbol: &str) -> Option<&'a Pair> {
         self.market?.pairs().get(self.find(symbol)?)
+    }
+
+    /// Whether the recording holds messages of this subscription.
+    pub(crate) fn carries(&self, topic: &str) -> bool {
+        self.tape.is_some_and(|(tape, _)| tape.topics().contains(topic))
+    }
+
+    /// The recorded book of a symbol as of now.
+    pub(crate) fn recorded_book(&self, symbol: &str, limit: usize) -> Option<Snapshot> {
+        let (tape, position) = self.tape?;
+        tape.book(symbol, position, limit)
     }
 
     /// The pair that a step is about, and its symbol.
@@ -197,6 +211,9 @@ pub trait ServerProtocol: Send {
     fn on_last_call(&mut self, scene: &Scene<'_>, out: &mut Vec<Say>);
 
     /// What the client is subscribed to.
+    fn subscriptions(&self) -> &Topics;
+
+    /// The same, to be told what is new.
     fn topics(&mut self) -> &mut Topics;
 
     /// A recorded message as this connection would get it.

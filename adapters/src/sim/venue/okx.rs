@@ -159,14 +159,14 @@ impl Okx {
             return self.error("60011", "Please log in", out);
         }
         let known = matches!(channel, "books" | "books5" | "bbo-tbt" | "trades" | "tickers");
-        if !known || scene.find(name).is_none() {
+        let topic = format!("{channel}:{name}");
+        if !(known && scene.find(name).is_some() || scene.carries(&topic)) {
             let msg = format!(
                 "Wrong URL or channel:{channel},instId:{name} doesn't exist. Please use the \
                  correct URL, channel and parameters referring to API document."
             );
             return self.error("60018", &msg, out);
         }
-        let topic = format!("{channel}:{name}");
         let event = if on { "subscribe" } else { "unsubscribe" };
         let changed = if on { self.topics.add(&topic) } else { self.topics.remove(&topic) };
         out.push(Say::control(format!(
@@ -343,5 +343,9 @@ impl ServerProtocol for Okx {
 
     fn topics(&mut self) -> &mut Topics {
         &mut self.topics
+    }
+
+    fn subscriptions(&self) -> &Topics {
+        &self.topics
     }
 }
