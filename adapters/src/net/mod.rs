@@ -8,7 +8,6 @@ pub mod address;
 pub mod dial;
 mod error;
 pub mod rest;
-pub(crate) mod socket;
 pub mod tls;
 pub mod websocket;
 mod wire;

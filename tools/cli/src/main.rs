@@ -1,4 +1,5 @@
-//! `kairos`: the operator's tool. Reads what the engine leaves; needs no living engine.
+//! `kairos`: the operator's tool. Reads what the engine leaves, and plays exchanges for it; needs no
+//! living engine.
 
 mod dump;
 mod fingerprint;
@@ -8,6 +9,7 @@ mod outcome;
 mod record;
 mod recover;
 mod salvage;
+mod sim_exchange;
 mod verify;
 mod walk;
 mod ws_echo;
@@ -27,11 +29,12 @@ const EXAMPLES: &str = "Examples:
   kairos replay DIR --verify
   kairos replay DIR --what-if tighter-limits.toml
   kairos record --config kairos.toml --out /data/captures --seconds 60
+  kairos sim-exchange --venue kraken --seed 7 --fault drop@1000
 
 Exit status: 0 success, 1 failure (no journal, unreadable), 2 the check says no (damaged journal,
 replay differs), 64 usage, 78 configuration missing or wrong.";
 
-/// Look into journals, recover them, replay them.
+/// Look into journals, recover them, replay them; play an exchange to test against.
 #[derive(Debug, Parser)]
 #[command(name = "kairos", version, after_help = EXAMPLES)]
 struct Cli {
@@ -50,6 +53,8 @@ enum Verb {
     Record(record::RecordArgs),
     /// Send back every message of a WebSocket server: drives conformance suites.
     WsEcho(ws_echo::EchoArgs),
+    /// Play a venue's protocol on loopback, from a seed or from captures, with faults on request.
+    SimExchange(sim_exchange::SimExchangeArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +89,7 @@ fn main() -> ExitCode {
         Verb::Replay(args) => replay::run(&args, &Registry::shipped()),
         Verb::Record(args) => record::run(&args),
         Verb::WsEcho(args) => ws_echo::run(&args),
+        Verb::SimExchange(args) => sim_exchange::run(&args),
         Verb::Journal(verb) => match verb {
             JournalVerb::Info(args) => info::run(&args),
             JournalVerb::Verify(args) => verify::run(&args),

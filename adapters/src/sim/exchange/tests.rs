@@ -3,7 +3,7 @@
 use kairos_logic::book::{Book, Level};
 use kairos_logic::event::{Event, Flags, News};
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, Side, Stamp, VenueId};
 
 use super::*;
 use crate::binance::instruments::parse_list;

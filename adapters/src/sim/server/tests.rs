@@ -2,12 +2,14 @@
 //! with what it waits for, or fails after a minute.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::*;
 use crate::net::NetError;
 use crate::net::rest::{Method, Rest, RestOptions};
 use crate::net::tls::Tls;
 use crate::net::websocket::{ConnectOptions, Connection, Heard, Polled};
+use crate::sim::exchange::{Exchange, Frame};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
