@@ -14,6 +14,7 @@ use kairos_logic::instrument::InstrumentTable;
 use crate::build::BuildId;
 use crate::clock::Clock;
 use crate::fold;
+use crate::seats::journal::halt_reserve;
 
 /// A journal that is ours, with what the engine must know before it starts.
 pub(crate) struct Taken {
@@ -127,6 +128,7 @@ fn journal_options(config: &Config) -> kairos_journal::Options {
         },
         accept_loss: journal.accept_loss,
         strict: config.engine.profile == Profile::Production,
+        halt_reserve_bytes: halt_reserve(config.engine.ring_slots) as u64,
         ..kairos_journal::Options::default()
     }
 }

@@ -30,7 +30,7 @@ use crate::seats::execution::Time;
 use crate::seats::feed::Broken;
 use crate::seats::journal::{Ending, LastWords};
 use crate::start::{self, SeatThread};
-use crate::watch::{End, Seen, Watch};
+use crate::watch::{End, Health, Seen, Watch};
 use crate::wiring::{self, CpuMap, Gate, Parts};
 
 /// Why a run did not start, or did not end as it should.
@@ -46,12 +46,22 @@ pub enum RunError {
     #[error(transparent)]
     Journal(#[from] kairos_journal::Error),
     /// The journal takes no more frames.
-    #[error("journal {dir}: {reason}; the engine stopped, everything journaled is kept", dir = .dir.display())]
+    #[error(
+        "journal {dir}: {reason}; {resting}; everything journaled is kept",
+        dir = .dir.display(),
+        resting = if *.halted {
+            "trading was halted and resting orders were cancelled"
+        } else {
+            "the engine stopped where it stood: orders may rest at the venue"
+        }
+    )]
     JournalFailed {
         /// The directory.
         dir: PathBuf,
         /// What the journal says.
         reason: String,
+        /// Whether there was still room to halt and to cancel.
+        halted: bool,
     },
     /// A seat is not where it should be.
     #[error("host refused: {0}")]
@@ -190,15 +200,27 @@ pub fn run(
         clock: &clock,
     };
     let mut lag = LagPolicy::of(config);
+    let mut told = false;
     let look = |seen: &[Seen]| {
         if signals.kill.swap(false, Ordering::AcqRel) {
             meters.want(Verb::Kill);
         }
         lag.judge(shared.durable_lag_ns(), &meters, audience);
+        if let (Status::Failed(failure), false) = (shared.status(), told) {
+            told = true;
+            audience.alarm(&format!("journal: {}; trading halts", failure.message));
+        }
         page.mirror(&meters, seen, &threads, &shared);
         audience.progress(&meters);
     };
-    let end = watch.until_over(look, || shared.has_failed());
+    // What can no longer become durable can no longer be sent through a gate that waits for it.
+    let gone = || shared.is_lost() && gate(config) == Gate::Durable;
+    let health = || match (shared.has_failed(), gone()) {
+        (false, _) => Health::Well,
+        (true, false) => Health::Ending,
+        (true, true) => Health::Gone,
+    };
+    let end = watch.until_over(look, health);
     if end != End::JournalFailed {
         let captured = virtual_time && fault.get().is_none();
         let words = RunEnd { run, reason: reason(&meters, end, captured), ..last_words(&meters) };
@@ -208,8 +230,15 @@ pub fn run(
     threads.into_iter().for_each(SeatThread::join);
     let kept = keeping.finish();
     match end {
-        End::JournalFailed => return Err(journal_failed(config, &shared.status())),
+        End::Halted | End::JournalFailed => {
+            let halted = end == End::Halted;
+            return Err(journal_failed(config, &shared.status(), halted));
+        }
         End::Overdue => return Err(RunError::Overdue(STOP_WITHIN)),
+        // Everything was said and done, only not all of it is on the disk.
+        End::Settled if shared.is_lost() => {
+            return Err(journal_failed(config, &shared.status(), true));
+        }
         End::Settled => kept?,
     }
     match fault.get() {
@@ -239,7 +268,7 @@ fn reason(meters: &Meters, end: End, captured: bool) -> EndReason {
         End::Settled if meters.stop.load(Ordering::Relaxed) => EndReason::Stopped,
         End::Settled if captured => EndReason::EndOfCapture,
         End::Settled => EndReason::Fault,
-        End::Overdue | End::JournalFailed => EndReason::Fault,
+        End::Overdue | End::Halted | End::JournalFailed => EndReason::Fault,
     }
 }
 
@@ -252,12 +281,12 @@ fn last_words(meters: &Meters) -> RunEnd {
     }
 }
 
-fn journal_failed(config: &Config, status: &Status) -> RunError {
+fn journal_failed(config: &Config, status: &Status, halted: bool) -> RunError {
     let reason = match status {
         Status::Failed(failure) => failure.message.clone(),
         Status::Running => "an append found no room".to_owned(),
     };
-    RunError::JournalFailed { dir: config.journal.dir.clone(), reason }
+    RunError::JournalFailed { dir: config.journal.dir.clone(), reason, halted }
 }
 
 fn lock_memory(config: &Config, warnings: &mut Vec<String>) -> Result<(), LockError> {

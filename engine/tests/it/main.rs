@@ -11,6 +11,7 @@
 mod bad_input;
 mod crash;
 mod determinism;
+mod full_disk;
 mod harness;
 mod own_strategy;
 mod pipeline;
