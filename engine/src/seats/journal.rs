@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     use kairos_edge::frames::Record;
-    use kairos_journal::{Journal, Options, RunFacts};
+    use kairos_journal::{DiskStep, Faults, Journal, Options, RunFacts};
     use kairos_logic::event::Verb;
     use kairos_logic::instrument::InstrumentTable;
     use kairos_logic::risk::{Limits, Outcome, Risk, RiskOptions};
@@ -374,17 +374,49 @@ mod tests {
         }
     }
 
-    fn decisions_of_the_first_input(count: usize) -> Vec<OrderSlot> {
+    /// Decisions of the input at that position.
+    fn decisions_of(cause: u64, count: usize) -> Vec<OrderSlot> {
         let options = RiskOptions { currency: CurrencyId(0), balances: Vec::new(), depth: 64 };
         let mut risk = Risk::new(&InstrumentTable::default(), Limits::default(), &options);
         let mut slots = Vec::new();
         for _ in 0..count {
             let halt = Event::command(Nanos(1), Verb::Halt, 0);
-            risk.on_event(Seq(0), &halt, &mut |outcome: Outcome| {
+            risk.on_event(Seq(cause), &halt, &mut |outcome: Outcome| {
                 slots.push(OrderSlot { outcome, ..OrderSlot::default() });
             });
         }
         slots
+    }
+
+    /// A seat behind endless ticks and these orders, on a disk with room for so many segments.
+    fn seat_on(
+        dir: &std::path::Path,
+        orders: Vec<OrderSlot>,
+        in_slots: usize,
+        segments: u64,
+    ) -> (JournalSeat<Ticks, Burst>, kairos_journal::Keeper, Arc<Meters>) {
+        let allocated = std::sync::atomic::AtomicU64::new(0);
+        let faults = Faults::for_tests(move |step| {
+            let full =
+                step == DiskStep::Allocate && segments <= allocated.fetch_add(1, Ordering::Relaxed);
+            if full { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        });
+        let options =
+            Options { populate: false, segment_bytes: 2 << 20, faults, ..Options::default() };
+        let (writer, keeper, _) =
+            kairos_journal::create(dir, &options, RunFacts::default()).unwrap();
+        let meters = Meters::new(&[1]);
+        meters.feeds[0].seat.published_in.set(u64::from(u32::MAX));
+        meters.orders_published.set(orders.len() as u64);
+        let burst = Burst(orders, 0);
+        let ending = Ending::default();
+        let seat =
+            JournalSeat::new(Ticks(0), burst, writer, in_slots, true, ending, Arc::clone(&meters));
+        (seat, keeper, meters)
+    }
+
+    fn has_failed(meters: &Meters) -> bool {
+        meters.journal_failed.load(Ordering::Relaxed)
     }
 
     fn causes(dir: &std::path::Path) -> Vec<u64> {
@@ -406,52 +438,146 @@ mod tests {
     #[test]
     fn a_burst_of_orders_keeps_its_cause_however_many_inputs_wait() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { populate: false, segment_bytes: 2 << 20, ..Options::default() };
-        let (writer, _keeper, _) =
-            kairos_journal::create(dir.path(), &options, RunFacts::default()).unwrap();
-        let meters = Meters::new(&[1]);
+        let (mut seat, _keeper, meters) = seat_on(dir.path(), decisions_of(0, 40), IN_SLOTS, 1);
         meters.risk.taken_in.set(1);
-        let burst = Burst(decisions_of_the_first_input(40), 0);
-        let mut seat = JournalSeat::new(
-            Ticks(0),
-            burst,
-            writer,
-            IN_SLOTS,
-            false,
-            Ending::default(),
-            Arc::clone(&meters),
-        );
         for _ in 0..200 {
             seat.turn();
         }
         let causes = causes(dir.path());
         assert_eq!(causes, vec![1; 40]);
         assert_eq!(seat.inputs.position(), IN_SLOTS as u64 + 1, "risk has finished with one");
-        assert!(!meters.journal_failed.load(std::sync::atomic::Ordering::Relaxed));
+        assert!(!has_failed(&meters));
     }
 
     /// Without a second segment the seat fills the first and holds; nothing fails.
     #[test]
     fn a_backlog_fills_a_segment_and_then_waits_for_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { populate: false, segment_bytes: 2 << 20, ..Options::default() };
-        let (writer, _keeper, _) =
-            kairos_journal::create(dir.path(), &options, RunFacts::default()).unwrap();
-        let meters = Meters::new(&[1]);
+        let (mut seat, _keeper, meters) = seat_on(dir.path(), Vec::new(), 1 << 16, 1);
         meters.risk.taken_in.set(u64::from(u32::MAX));
-        let mut seat = JournalSeat::new(
-            Ticks(0),
-            Burst(Vec::new(), 0),
-            writer,
-            1 << 16,
-            false,
-            Ending::default(),
-            Arc::clone(&meters),
-        );
         for _ in 0..1_000 {
             seat.turn();
         }
-        assert!(!meters.journal_failed.load(std::sync::atomic::Ordering::Relaxed));
+        assert!(!has_failed(&meters));
         assert!(meters.journal.held.get() > 0, "it holds");
+    }
+
+    /// What the seat looks at it must write, with every input that stands before it.
+    #[test]
+    fn an_order_waits_where_the_inputs_before_it_have_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        // The first segment takes fewer than 22 000 inputs.
+        let far = 30_000;
+        let orders = decisions_of(far, 1);
+        let (mut seat, mut keeper, meters) = seat_on(dir.path(), orders, 1 << 16, 9);
+        meters.risk.taken_in.set(far);
+        for _ in 0..1_000 {
+            seat.turn();
+        }
+        assert!(!has_failed(&meters));
+        assert_eq!(seat.orders.position(), 0, "not taken before it can be written");
+        while seat.orders.position() == 0 {
+            keeper.turn();
+            seat.turn();
+        }
+        assert!(!has_failed(&meters));
+        assert_eq!(causes(dir.path()), [far + 1]);
+    }
+
+    #[test]
+    fn a_journal_that_ends_takes_its_reserve_and_fails_only_when_that_is_used_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut seat, mut keeper, meters) = seat_on(dir.path(), decisions_of(0, 8), 1 << 12, 1);
+        meters.risk.taken_in.set(u64::from(u32::MAX));
+        while meters.journal.held.get() < 10 {
+            keeper.turn();
+            seat.turn();
+        }
+        let shared = seat.ink.writer.shared();
+        assert!(shared.has_failed() && !shared.is_lost(), "{:?}", shared.status());
+        let (held, before) = (meters.journal.held.get(), seat.inputs.position());
+        seat.turn();
+        assert_eq!((held + 1, before), (meters.journal.held.get(), seat.inputs.position()));
+
+        meters.journal_ending.store(true, Ordering::Release);
+        while !has_failed(&meters) {
+            keeper.turn();
+            seat.turn();
+            // Nothing is left out: what is durable follows to the end.
+            assert!(meters.orders_durable.get() <= seat.orders.position());
+        }
+        let more = seat.inputs.position() - before;
+        assert!(more > 4_000, "{more} inputs in the reserve of half a MiB");
+        assert_eq!((seat.orders.position(), causes(dir.path()).len()), (8, 8));
+    }
+
+    #[test]
+    fn a_journal_that_ends_with_nothing_to_write_has_not_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut seat, _keeper, meters) = seat_on(dir.path(), Vec::new(), 1 << 12, 1);
+        meters.risk.taken_in.set(u64::from(u32::MAX));
+        meters.journal_ending.store(true, Ordering::Release);
+        while seat.ink.writer.ready() || !seat.ink.in_reserve {
+            seat.turn();
+        }
+        meters.feeds[0].seat.published_in.set(seat.inputs.position());
+        for _ in 0..100 {
+            seat.turn();
+        }
+        assert!(!has_failed(&meters));
+    }
+
+    /// The durable gate stays shut for whatever a failed sync left behind.
+    #[test]
+    fn after_a_failed_sync_no_order_is_durable_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let syncs = std::sync::atomic::AtomicU64::new(0);
+        let faults = Faults::for_tests(move |step| {
+            let third = step == DiskStep::Sync && syncs.fetch_add(1, Ordering::Relaxed) == 2;
+            if third { Err(std::io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        });
+        let options = Options {
+            populate: false,
+            segment_bytes: 2 << 20,
+            flush_interval_ms: 1,
+            flush_bytes: 4_096,
+            faults,
+            ..Options::default()
+        };
+        let (writer, mut keeper, _) =
+            kairos_journal::create(dir.path(), &options, RunFacts::default()).unwrap();
+        let shared = writer.shared();
+        let meters = Meters::new(&[1]);
+        let mut seat = JournalSeat::new(
+            Ticks(0),
+            Burst(decisions_of(0, 400), 0),
+            writer,
+            IN_SLOTS,
+            true,
+            Ending::default(),
+            Arc::clone(&meters),
+        );
+        while !shared.is_lost() {
+            seat.turn();
+            keeper.turn();
+        }
+        let (durable, opened) = (shared.durable_seq(), meters.orders_durable.get());
+        while seat.orders.position() < 400 {
+            seat.turn();
+            keeper.turn();
+        }
+        for _ in 0..100 {
+            seat.turn();
+            keeper.turn();
+        }
+        assert!(opened <= meters.orders_durable.get() && meters.orders_durable.get() < 400);
+        // An order passes the gate only if its own frame is below what was durable then.
+        let mut reader = Journal::open(dir.path()).unwrap().reader_from(0).unwrap();
+        let mut below = 0;
+        while let Some(frame) = reader.next().unwrap() {
+            below += u64::from(frame.kind == frames::DECISION && frame.seq <= durable);
+        }
+        assert_eq!(meters.orders_durable.get(), below);
+        assert_eq!(shared.durable_seq(), durable);
     }
 }
