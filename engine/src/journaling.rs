@@ -77,7 +77,9 @@ pub(crate) fn take_journal(
     if !matches!(recovery.verdict, Verdict::Empty | Verdict::Clean) {
         warnings.push(format!("run {} did not end properly: {}", recovery.run, recovery.reason));
     }
-    Ok(Taken { writer, keeper, run: opened.run, first_seq: opened.first_seq, warnings, inherited })
+    warnings.extend(inherited.warning);
+    let (run, first_seq, inherited) = (opened.run, opened.first_seq, inherited.commands);
+    Ok(Taken { writer, keeper, run, first_seq, warnings, inherited })
 }
 
 /// What a run writes down before its first input: enough to repeat it.

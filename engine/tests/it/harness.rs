@@ -49,6 +49,21 @@ pub fn seeded_capture(dir: &Path, seed: u64, seconds: u64) -> PathBuf {
     path
 }
 
+/// Copies a directory.
+pub fn copy(from: &Path, to: &Path) -> PathBuf {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+    to.to_owned()
+}
+
 /// The folder of recorded captures, or `None` (and a message) where it is absent.
 pub fn captures() -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");

@@ -16,6 +16,7 @@ mod harness;
 mod own_strategy;
 mod pipeline;
 mod process;
+mod refold;
 mod replay;
 mod resume;
 mod samples;
