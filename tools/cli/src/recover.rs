@@ -58,10 +58,11 @@ pub(crate) fn run(args: &RecoverArgs) -> ExitCode {
 
 /// What no mode repairs in place is found before there is a report: the same first fields, and where.
 fn damaged(error: &Error, args: &RecoverArgs) -> String {
-    let (file, finding) = match error {
-        Error::Damaged(finding) => (Some(&finding.file), Some(finding)),
-        Error::Foreign { file, .. } | Error::Version { file, .. } => (Some(file), None),
-        _ => (None, None),
+    let finding = if let Error::Damaged(finding) = error { Some(finding) } else { None };
+    let file = match (finding, error) {
+        (Some(finding), _) => Some(&finding.file),
+        (None, Error::Foreign { file, .. } | Error::Version { file, .. }) => Some(file),
+        _ => None,
     };
     let document = serde_json::json!({
         "verdict": Verdict::Corrupt,
