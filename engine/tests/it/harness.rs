@@ -1,10 +1,8 @@
 //! What every test of the whole engine needs: captures, configurations, runs, and a journal's
 //! content as values.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use kairos_adapters::sim::exchange::{Exchange, ExchangeOptions};
 use kairos_edge::config::Config;
 use kairos_edge::frames::Record;
 use kairos_engine::pin;
@@ -16,38 +14,9 @@ use kairos_logic::order::Decision;
 use kairos_logic::strategy::Registry;
 use tempfile::TempDir;
 
-/// A capture of the seeded exchange: no network, no recorded data, always there.
-pub fn seeded_capture(dir: &Path, seed: u64, seconds: u64) -> PathBuf {
-    let start_ns: u64 = 1_700_000_000_000_000_000;
-    let mut exchange = Exchange::new(ExchangeOptions { seed, ..ExchangeOptions::default() });
-    let mut text = String::new();
-    let mut requests = Vec::new();
-    let mut snapshots_due = true;
-    while let Some(frame) = exchange.next() {
-        if frame.due_ns > seconds * 1_000_000_000 {
-            break;
-        }
-        let at = start_ns + frame.due_ns;
-        let _ = writeln!(text, "{at} {}", frame.text);
-        // Once the first changes are out, a snapshot makes sense.
-        if snapshots_due && frame.due_ns > 300_000_000 {
-            snapshots_due = false;
-            for symbol in ["BTCUSDT", "ETHUSDT", "ETHBTC"] {
-                let body = exchange.snapshot(symbol, 1_000).expect("the exchange has this pair");
-                let _ = writeln!(text, "{at} REST {body}");
-                requests.push(serde_json::json!({
-                    "ns": at, "target": format!("/api/v3/depth?symbol={symbol}&limit=1000"),
-                }));
-            }
-        }
-    }
-    let path = dir.join(format!("seeded-{seed}.frames"));
-    std::fs::write(&path, text).unwrap();
-    let session =
-        serde_json::json!({ "url": null, "connected_ns": null, "sent": [], "rest": requests });
-    std::fs::write(dir.join(format!("seeded-{seed}.session.json")), session.to_string()).unwrap();
-    path
-}
+// By path: the tests that are binaries of their own include this file from elsewhere.
+#[path = "seeded.rs"]
+mod seeded;
 
 /// Copies a directory.
 pub fn copy(from: &Path, to: &Path) -> PathBuf {
@@ -101,33 +70,11 @@ kind = \"momentum\"
 instruments = [\"BTCUSDT\"]
 ";
 
-/// What the seeded exchange's list says of its pairs.
-pub const SEEDED_INSTRUMENTS: &str = "
-[instruments.BTCUSDT]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.01\"
-lot_size = \"0.00001\"
-[instruments.ETHUSDT]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.01\"
-lot_size = \"0.0001\"
-[instruments.ETHBTC]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.00001\"
-lot_size = \"0.0001\"
-";
-
 impl Setup {
     /// The seeded exchange for some seconds, all strategies, one thread.
     pub fn seeded(seed: u64, seconds: u64) -> Self {
         let dir = TempDir::new().unwrap();
-        let capture = seeded_capture(dir.path(), seed, seconds);
+        let capture = seeded::capture(dir.path(), seed, seconds);
         Self {
             captures: vec![capture],
             dir,
@@ -136,7 +83,8 @@ impl Setup {
             pace: "\"max\"".into(),
             strategies: BOTH.into(),
             more: format!(
-                "{SEEDED_INSTRUMENTS}\n[execution]\nlatency_ms = 2\njitter_ns = 1000000\n"
+                "{}\n[execution]\nlatency_ms = 2\njitter_ns = 1000000\n",
+                seeded::INSTRUMENTS
             ),
             seed,
             gate: "committed",
