@@ -11,7 +11,7 @@ use std::time::Duration;
 use kairos_edge::config::{self as edge_config, Config, Profile};
 use kairos_edge::frames::{EndReason, RunEnd};
 use kairos_edge::stats::StatsError;
-use kairos_journal::{Class, Status};
+use kairos_journal::{Class, Shared, Status};
 use kairos_logic::event::{Event, News, Verb};
 use kairos_logic::strategy::Registry;
 use kairos_logic::units::Nanos;
@@ -46,22 +46,16 @@ pub enum RunError {
     #[error(transparent)]
     Journal(#[from] kairos_journal::Error),
     /// The journal takes no more frames.
-    #[error(
-        "journal {dir}: {reason}; {resting}; everything journaled is kept",
-        dir = .dir.display(),
-        resting = if *.halted {
-            "trading was halted and resting orders were cancelled"
-        } else {
-            "the engine stopped where it stood: orders may rest at the venue"
-        }
-    )]
+    #[error("journal {dir}: {reason}; {resting}; {kept}", dir = .dir.display())]
     JournalFailed {
         /// The directory.
         dir: PathBuf,
         /// What the journal says.
         reason: String,
-        /// Whether there was still room to halt and to cancel.
-        halted: bool,
+        /// What became of resting orders.
+        resting: &'static str,
+        /// What became of the journal.
+        kept: String,
     },
     /// A seat is not where it should be.
     #[error("host refused: {0}")]
@@ -232,12 +226,12 @@ pub fn run(
     match end {
         End::Halted | End::JournalFailed => {
             let halted = end == End::Halted;
-            return Err(journal_failed(config, &shared.status(), halted));
+            return Err(journal_failed(config, &shared, halted));
         }
         End::Overdue => return Err(RunError::Overdue(STOP_WITHIN)),
         // Everything was said and done, only not all of it is on the disk.
         End::Settled if shared.is_lost() => {
-            return Err(journal_failed(config, &shared.status(), true));
+            return Err(journal_failed(config, &shared, true));
         }
         End::Settled => kept?,
     }
@@ -281,12 +275,23 @@ fn last_words(meters: &Meters) -> RunEnd {
     }
 }
 
-fn journal_failed(config: &Config, status: &Status, halted: bool) -> RunError {
-    let reason = match status {
-        Status::Failed(failure) => failure.message.clone(),
+/// `halted` where there was still room to halt and to cancel.
+fn journal_failed(config: &Config, journal: &Shared, halted: bool) -> RunError {
+    let reason = match journal.status() {
+        Status::Failed(failure) => failure.message,
         Status::Running => "an append found no room".to_owned(),
     };
-    RunError::JournalFailed { dir: config.journal.dir.clone(), reason, halted }
+    let resting = if halted {
+        "trading was halted and resting orders were cancelled"
+    } else {
+        "the engine stopped where it stood: orders may rest at the venue"
+    };
+    let kept = if journal.is_lost() {
+        format!("what was journaled after seq {} may not be on the disk", journal.durable_seq())
+    } else {
+        "everything journaled is kept".to_owned()
+    };
+    RunError::JournalFailed { dir: config.journal.dir.clone(), reason, resting, kept }
 }
 
 fn lock_memory(config: &Config, warnings: &mut Vec<String>) -> Result<(), LockError> {
