@@ -11,7 +11,7 @@ use std::time::Duration;
 use kairos_edge::config::{self as edge_config, Config, Profile};
 use kairos_edge::frames::{EndReason, RunEnd};
 use kairos_edge::stats::StatsError;
-use kairos_journal::{Class, Shared, Status};
+use kairos_journal::{Class, Faults, Shared, Status};
 use kairos_logic::event::{Event, News, Verb};
 use kairos_logic::strategy::Registry;
 use kairos_logic::units::Nanos;
@@ -133,6 +133,20 @@ pub fn run(
     signals: &Signals,
     audience: &mut dyn Audience,
 ) -> Result<Finished, RunError> {
+    run_on(Faults::default(), config, registry, signals, audience)
+}
+
+/// As [`run`], on a disk that fails as a test wants it to.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(
+    disk: Faults,
+    config: &Config,
+    registry: &Registry,
+    signals: &Signals,
+    audience: &mut dyn Audience,
+) -> Result<Finished, RunError> {
     let clock = Clock::new();
     let mut prepared = feeds::prepare(config)?;
     let table = prepared.table.clone();
@@ -141,7 +155,7 @@ pub fn run(
     lock_memory(config, &mut warnings)?;
     let _mask = Confined::to(&config.cores.housekeeping, &mut warnings);
 
-    let mut taken = take_journal(config, &table, &clock)?;
+    let mut taken = take_journal(config, disk, &table, &clock)?;
     if signals.resume && !taken.inherited.is_empty() {
         taken.inherited.push(Event::command(Nanos(0), Verb::Resume, RESUME_ALL));
     }

@@ -1,17 +1,20 @@
-//! A disk that is full before the run is over: trading halts, what rests is cancelled, all of it is
+//! A disk that is full, or fails, before the run is over: trading halts, what rests is cancelled, all of it is
 //! journaled, and the next run knows.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kairos_engine::pin;
-use kairos_journal::{Journal, RunStatus};
+use kairos_engine::run::{self, Audience, Signals};
+use kairos_journal::{DiskStep, Faults, Journal, RunStatus};
 use kairos_logic::code::Code;
 use kairos_logic::event::{News, ReportState, Verb};
 use kairos_logic::order::{Action, OrderFlags, Verdict};
+use kairos_logic::strategy::Registry;
 
-use crate::harness::{Content, Setup, map};
+use crate::harness::{Content, Setup, in_memory, map};
 use crate::process::{Alive, Follower, Said, config_file, engine, poll, say};
 use crate::stop::{ALWAYS_RESTING, assert_nothing_is_left_open};
 
@@ -54,7 +57,40 @@ fn trading(seed: u64) -> Setup {
     setup
 }
 
-fn run(setup: &Setup) -> Said {
+/// What an engine would have printed.
+#[derive(Default)]
+struct Heard(String);
+
+impl Audience for Heard {
+    fn alarm(&mut self, what: &str) {
+        self.0.push_str(&format!("alarm: {what}\n"));
+    }
+}
+
+/// A run in this process whose disk fails that step so many times, from when a fourth segment is wanted:
+/// in the middle of the trade.
+fn run_on_failing(setup: &Setup, which: DiskStep, times: u64, error: ErrorKind) -> Said {
+    let (segments, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let disk = Faults::for_tests(move |step| {
+        if step == DiskStep::Allocate {
+            segments.fetch_add(1, Ordering::Relaxed);
+        }
+        let due = step == which && segments.load(Ordering::Relaxed) >= 4;
+        if due && failed.fetch_add(1, Ordering::Relaxed) < times {
+            Err(error.into())
+        } else {
+            Ok(())
+        }
+    });
+    let mut heard = Heard::default();
+    let (config, registry) = (setup.config(), Registry::shipped());
+    let failed = run::run_on(disk, &config, &registry, &Signals::default(), &mut heard);
+    let failed = failed.expect_err("the disk failed");
+    let (status, out) = (Some(failed.status().into()), String::new());
+    Said { status, out, err: format!("{}{failed}\n", heard.0) }
+}
+
+fn run_engine(setup: &Setup) -> Said {
     say(engine().args(["run", "--config"]).arg(config_file(setup)))
 }
 
@@ -72,14 +108,17 @@ fn is_whole(setup: &Setup) {
     assert!(report.equal && report.unjournaled == 0, "{report:?}");
 }
 
-/// What a run on a disk that became full must have left.
-fn halted_in_order(setup: &Setup, said: &Said) {
+/// What the last line says of a full disk.
+const FULL: [&str; 2] = [
+    "disk full: a segment needs 2097152 bytes",
+    "trading was halted and resting orders were cancelled; everything journaled is kept",
+];
+
+/// What a run whose disk became full must have left.
+fn halted_in_order(setup: &Setup, said: &Said, parts: &[&str]) {
     assert_eq!(said.status, Some(1), "{said:?}");
     let last = said.err.lines().last().unwrap_or_default();
-    for part in [
-        "disk full: a segment needs 2097152 bytes",
-        "trading was halted and resting orders were cancelled; everything journaled is kept",
-    ] {
+    for part in parts {
         assert!(last.contains(part), "{part}: {said:?}");
     }
     assert!(said.err.contains("alarm: journal: "), "{said:?}");
@@ -127,15 +166,63 @@ fn is_inherited(setup: &Setup) {
     assert!(setup.verify().equal);
 }
 
+/// As below, wherever nobody may mount: the disk says that it is full.
+#[test]
+fn a_disk_that_says_it_is_full_halts_and_cancels() {
+    let setup = trading(114);
+    let said = run_on_failing(&setup, DiskStep::Allocate, u64::MAX, ErrorKind::StorageFull);
+    halted_in_order(&setup, &said, &FULL);
+    is_inherited(&setup);
+}
+
+/// What is committed survives the process: the halt and its cancels are, so they may leave.
+#[test]
+fn a_failed_sync_halts_and_cancels_too() {
+    let setup = trading(115);
+    let said = run_on_failing(&setup, DiskStep::Sync, 1, ErrorKind::Other);
+    let lost =
+        "trading was halted and resting orders were cancelled; what was journaled after seq ";
+    halted_in_order(&setup, &said, &["msync", lost, " may not be on the disk"]);
+    is_inherited(&setup);
+}
+
+/// Behind the durable gate nothing can leave any more, so nothing is waited for.
+#[test]
+fn a_failed_sync_ends_a_run_behind_the_durable_gate_where_it_stands() {
+    let mut setup = trading(116);
+    let memory = in_memory(); // each order waits for a sync
+    setup.journal = memory.path().join("journal").display().to_string();
+    setup.gate = "durable";
+    setup.flush_interval_ms = 1;
+    let said = run_on_failing(&setup, DiskStep::Sync, 1, ErrorKind::Other);
+    assert_eq!(said.status, Some(1), "{said:?}");
+    for part in ["msync", "stopped where it stood: orders may rest", "may not be on the disk"] {
+        assert!(said.err.contains(part), "{part}: {said:?}");
+    }
+    let found = kairos_journal::verify(&setup.journal_dir()).unwrap();
+    assert!(!found.is_damaged(), "{:?}", found.findings);
+    let durable = Journal::open(&setup.journal_dir()).unwrap().watermark().unwrap().unwrap().seq;
+    let content = setup.content();
+    for (seq, event) in &content.events {
+        if let News::Report { order, state: ReportState::Sent, .. } = event.news() {
+            let decided = content.decisions.iter().find(|it| it.1.order == order).unwrap().0;
+            assert!(decided <= durable, "{seq}: sent, and its decision {decided} is not durable");
+        }
+    }
+    setup.gate = "committed";
+    setup.run();
+    assert!(setup.verify().equal);
+}
+
 fn halts_and_is_inherited(setup: &Setup) {
     let journal = setup.journal_dir();
     // Three segments of 2 MiB and some files, not four.
     let Some(disk) = SmallDisk::mount(setup, 7 << 10) else { return };
-    halted_in_order(setup, &run(setup));
+    halted_in_order(setup, &run_engine(setup), &FULL);
     let runs = Journal::open(&journal).unwrap().runs().unwrap();
     assert_eq!(runs.last().unwrap().status, RunStatus::Ended);
     // Still as good as full: a run begins, and ends in the same way.
-    assert_eq!(run(setup).status, Some(1));
+    assert_eq!(run_engine(setup).status, Some(1));
     is_whole(setup);
     disk.grow(64);
     is_inherited(setup);
@@ -159,6 +246,7 @@ fn a_full_disk_halts_seats_on_threads_of_their_own() {
 fn a_full_disk_halts_behind_the_durable_gate() {
     let mut setup = trading(113);
     setup.gate = "durable";
+    setup.flush_interval_ms = 1;
     halts_and_is_inherited(&setup);
 }
 
@@ -187,10 +275,10 @@ fn without_a_byte_to_spare_nothing_is_lost_either() {
     let said = Said { status: status.code(), out: String::new(), err: engine.errors() };
     follower.look(u64::MAX);
     assert!(follower.is_kept());
-    halted_in_order(&setup, &said);
+    halted_in_order(&setup, &said, &FULL);
     // With no room for a segment nothing starts, and nothing changes.
     let before = setup.content().events.len();
-    assert_eq!(run(&setup).status, Some(1));
+    assert_eq!(run_engine(&setup).status, Some(1));
     assert_eq!(setup.content().events.len(), before);
     std::fs::remove_file(filler).unwrap();
     disk.grow(64);

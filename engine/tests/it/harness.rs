@@ -18,6 +18,11 @@ use tempfile::TempDir;
 #[path = "seeded.rs"]
 mod seeded;
 
+/// A directory in memory, where there is one: for tests that sync often.
+pub fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+}
+
 /// Copies a directory.
 pub fn copy(from: &Path, to: &Path) -> PathBuf {
     std::fs::create_dir_all(to).unwrap();
@@ -55,6 +60,7 @@ pub struct Setup {
     pub more: String,
     pub seed: u64,
     pub gate: &'static str,
+    pub flush_interval_ms: u32,
     pub journal: String,
 }
 
@@ -88,6 +94,7 @@ impl Setup {
             ),
             seed,
             gate: "committed",
+            flush_interval_ms: 10,
             journal: "journal".into(),
         }
     }
@@ -99,6 +106,7 @@ impl Setup {
         format!(
             "[engine]\nname = \"test\"\nseed = {seed}\nrun_dir = {run:?}\nring_slots = 4096\n\
              [cores]\n{cores}\n[journal]\ndir = {journal:?}\nsegment_mib = 2\ngate = {gate:?}\n\
+             flush_interval_ms = {flush}\n\
              [venues.binance]\nmarket_data = \"capture\"\ncaptures = [{captures}]\npace = {pace}\n\
              instruments = [{instruments}]\n{strategies}\n{more}\n",
             seed = self.seed,
@@ -106,6 +114,7 @@ impl Setup {
             cores = self.cores,
             journal = self.journal_dir().display().to_string(),
             gate = self.gate,
+            flush = self.flush_interval_ms,
             captures = list(captures.collect()),
             pace = self.pace,
             instruments = list(instruments.collect()),

@@ -18,9 +18,8 @@ use kairos_logic::strategy::Registry;
 use kairos_logic::units::{InstrumentId, Nanos, OrderId, Qty, Seq, Side, Stamp};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use tempfile::TempDir;
 
-use crate::harness::{Setup, copy};
+use crate::harness::{Setup, copy, in_memory};
 
 /// Bytes of a segment here: small, because it is copied once for each of its frames.
 const SEGMENT: u64 = 256 << 10;
@@ -138,16 +137,11 @@ const fn wanted(state: Option<RiskState>) -> &'static [Verb] {
     }
 }
 
-/// A directory in memory, where there is one: every cut is recovered, and each recovery syncs.
-fn scratch() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
 /// Cuts the journal before each of these steps and compares. Says how many cuts were halted.
 fn check_cuts(dir: &Path, steps: &[Step], cuts: impl Iterator<Item = usize>) -> usize {
     let mut halted = 0;
     for at in cuts {
-        let place = scratch();
+        let place = in_memory(); // every cut is recovered, and each recovery syncs
         let copied = copy(dir, &place.path().join("cut"));
         cut(&copied, &steps[at].place);
         recover(&copied, Mode::TolerateTornTail, false).unwrap();
