@@ -7,7 +7,7 @@
 //! for it: what they wish for moves no state, only what comes of it does, and that is input.
 
 use kairos_edge::frames::{EndReason, Record, RunEnd};
-use kairos_journal::{FrameView, Journal, RUN_END, RunInfo, RunStatus};
+use kairos_journal::{FrameView, GAP, Journal, RUN_END, RunInfo, RunStatus};
 use kairos_logic::event::{Event, News, Verb};
 use kairos_logic::order::{Action, RiskState};
 use kairos_logic::risk::Risk;
@@ -30,8 +30,8 @@ pub struct Inherited {
 /// A run that has any input begins with what it inherited, so only the last run with an input is
 /// read: once, and a second time where it did not end properly. HALTED, REDUCING and KILLED are
 /// inherited; COOLDOWN ends with its time and STOPPED with its run. Where a killed run cannot be
-/// refolded, because this version does not read its configuration or one of its frames, the answer is
-/// HALTED, with a warning: a halt that may have been is one.
+/// refolded, because this version does not read its configuration or one of its frames, or because
+/// events are missing from it, the answer is HALTED, with a warning: a halt that may have been is one.
 ///
 /// # Errors
 /// Whatever is wrong with the journal.
@@ -93,12 +93,14 @@ struct InFrames {
 
 fn said_in(journal: &Journal, run: &RunInfo) -> Result<InFrames, kairos_journal::Error> {
     let mut said = InFrames::default();
+    let mut is_whole = true;
     each_frame(journal, run, &mut |frame| {
         if frame.kind == RUN_END {
             // A run that gave up did not wait for its last decisions.
             let end = RunEnd::from_payload(frame.payload);
-            said.is_complete = end.is_none_or(|it| it.reason != EndReason::Fault);
+            said.is_complete = is_whole && end.is_some_and(|it| it.reason != EndReason::Fault);
         }
+        is_whole &= frame.kind != GAP;
         match record(frame) {
             Ok(Record::Event(event)) => said.state = Some(after_event(said.state, &event)),
             Ok(Record::Decision { record, .. }) if record.action == Action::State => {
@@ -119,7 +121,9 @@ fn refolded(
     let mut refold = Refold::default();
     let mut flaw = None;
     each_frame(journal, run, &mut |frame| {
-        if !frame.is_physical() {
+        if frame.kind == GAP {
+            flaw = Some(format!("events before seq {} are lost; it was salvaged", frame.seq));
+        } else if !frame.is_physical() {
             flaw = refold.take(frame).err().map(|why| format!("seq {}: {why}", frame.seq));
         }
         flaw.is_none()

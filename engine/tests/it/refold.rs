@@ -269,6 +269,34 @@ fn the_next_run_begins_with_the_halt_that_nobody_wrote_down() {
     assert!(setup.verify().equal);
 }
 
+/// What a run must begin with that follows this journal, where nobody can know.
+fn begins_halted(dir: &Path, parts: &[&str]) {
+    let inherited = fold::inherited(&Journal::open(dir).unwrap()).unwrap();
+    let first = inherited.commands.first().map(Event::news);
+    assert!(matches!(first, Some(News::Command { verb: Verb::Halt, .. })), "{first:?}");
+    let why = inherited.warning.unwrap();
+    for part in ["run 1 did not end properly", "trading begins halted"].iter().chain(parts) {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert_eq!(why.lines().count(), 1, "{why}");
+}
+
+/// A halt may be among the events that a damaged journal has lost.
+#[test]
+fn a_salvaged_journal_with_a_hole_begins_halted() {
+    let setup = setup("");
+    setup.run();
+    let damaged = Journal::open(&setup.journal_dir()).unwrap();
+    let mut reader = damaged.reader_from(setup.content().events[300].0).unwrap();
+    let offset = reader.next().unwrap().unwrap().offset;
+    let file = damaged.segments().unwrap()[0].path.clone();
+    let file = OpenOptions::new().write(true).open(file).unwrap();
+    file.write_all_at(&[0xff; 64], offset + 40).unwrap();
+    let salvaged = setup.dir.path().join("salvaged");
+    kairos_journal::salvage(&setup.journal_dir(), &salvaged).unwrap();
+    begins_halted(&salvaged, &["it was salvaged"]);
+}
+
 #[test]
 fn what_cannot_be_found_again_begins_halted_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
@@ -287,12 +315,5 @@ fn what_cannot_be_found_again_begins_halted_and_says_why() {
     writer.append_fixed(head, &frame.ext, &frame.payload).unwrap();
     drop((writer, keeper));
     recover(dir.path(), Mode::TolerateTornTail, false).unwrap();
-    let inherited = fold::inherited(&Journal::open(dir.path()).unwrap()).unwrap();
-    let first = inherited.commands[0].news();
-    assert!(matches!(first, News::Command { verb: Verb::Halt, .. }), "{first:?}");
-    let why = inherited.warning.unwrap();
-    for part in ["run 1 did not end properly", "engine.shoe_size", "trading begins halted"] {
-        assert!(why.contains(part), "{part}: {why}");
-    }
-    assert_eq!(why.lines().count(), 1, "{why}");
+    begins_halted(dir.path(), &["engine.shoe_size"]);
 }
