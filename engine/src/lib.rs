@@ -37,6 +37,7 @@ pub mod start;
 pub mod watch;
 
 pub mod latency;
+mod preamble;
 pub mod replay;
 pub mod summary;
 

@@ -133,6 +133,11 @@ pub struct Meters {
     pub open_orders: Count,
     /// Executions that the venue reported.
     pub fills: Count,
+    /// Position in IN behind the event that halted or killed trading; 0 while it is neither.
+    pub halted_at: Count,
+    /// Set, for good, when the journal cannot go on for long: it takes what it has kept for the end,
+    /// and execution sends cancels only.
+    pub journal_ending: AtomicBool,
     /// Set, for good, when the journal could not take a frame.
     pub journal_failed: AtomicBool,
     /// A command that the control thread wants published, as the number of its verb; 0 is none. The
@@ -171,6 +176,8 @@ impl Meters {
             risk_state: Count::default(),
             open_orders: Count::default(),
             fills: Count::default(),
+            halted_at: Count::default(),
+            journal_ending: AtomicBool::new(false),
             journal_failed: AtomicBool::new(false),
             wanted: AtomicU8::new(0),
             begun: AtomicBool::new(false),
@@ -231,6 +238,13 @@ impl Meters {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_settled_while(|| self.sim_due.get() == u64::MAX)
+    }
+
+    /// Whether trading is halted, and everybody has everything up to the event that halted it.
+    #[must_use]
+    pub fn has_halted(&self) -> bool {
+        let at = self.halted_at.get();
+        at > 0 && at <= self.in_taken()
     }
 
     /// `quiet` is asked after the takers and before the publishers: execution tells what is due

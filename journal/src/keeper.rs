@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::faults::{DiskStep, Faults};
 use crate::files::{Dir, Lock, Watermark, sync_dir, wall_ns};
 use crate::layout::{FRAMES_AT, PAGE, SealReason, SegmentHeader, SegmentState, StateSlot};
 use crate::manifest::{self, RunStatus};
 use crate::options::Options;
 use crate::prepare::Preparation;
 use crate::segment::Segment;
-use crate::shared::{FailureKind, Link, MarkAt, SegmentEnd, Shared, Status};
+use crate::shared::{FailureKind, Link, MarkAt, SegmentEnd, Shared};
 
 /// What one turn of the keeper did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Keeper {
     /// Does what is due: at most one seal, one flush, one step of preparing a segment. Call it
     /// in a loop, about every millisecond. It waits for the disk, never for the writer.
     pub fn turn(&mut self) -> Turn {
-        if self.shared.has_failed() && !self.out_of_space() {
+        if self.shared.is_lost() {
             return Turn::Failed;
         }
         let worked = match self.work() {
@@ -130,7 +131,7 @@ impl Keeper {
         if !self.shared.has_ended() {
             return Err(not_ended("the writer has not ended it".into()));
         }
-        if self.shared.has_failed() && !self.out_of_space() {
+        if self.shared.is_lost() {
             return Err(not_ended(format!("{:?}", self.shared.status())));
         }
         while let Some(end) = self.live.front().and_then(|live| live.segment.left()) {
@@ -151,13 +152,6 @@ impl Keeper {
         }
         drop(self.lock);
         Ok(())
-    }
-
-    fn out_of_space(&self) -> bool {
-        match self.shared.status() {
-            Status::Running => false,
-            Status::Failed(failure) => failure.kind == FailureKind::NoSpace,
-        }
     }
 
     fn work(&mut self) -> Result<bool, Error> {
@@ -196,7 +190,7 @@ impl Keeper {
             Some(preparation) => preparation,
             None => {
                 self.header.created = (self.options.clock)();
-                Preparation::begin(&self.dir, &self.header)?
+                Preparation::begin(&self.dir, &self.header, &self.options.faults)?
             }
         };
         let Some(ready) = preparation.step(&self.dir, self.options.populate)? else {
@@ -262,7 +256,7 @@ impl Keeper {
         if live.segment.number != mark.segment || to <= live.flushed {
             return Ok(false); // rolled meanwhile: sealing flushes the rest
         }
-        let bytes = live.flush(to)?;
+        let bytes = live.flush(to, &self.options.faults)?;
         self.put_watermark(mark)?;
         self.shared.count_flush(bytes, nanos(start));
         Ok(true)
@@ -273,7 +267,7 @@ impl Keeper {
         let start = Instant::now();
         let Some(mut live) = self.live.pop_front() else { return Ok(()) };
         let to = usize::try_from(end.offset).unwrap_or(0);
-        let bytes = live.flush(to)?;
+        let bytes = live.flush(to, &self.options.faults)?;
         let slot = StateSlot {
             generation: 1,
             state: SegmentState::Sealed,
@@ -292,7 +286,9 @@ impl Keeper {
         let path = &live.segment.path;
         live.file.write_all_at(&slot.to_bytes(), slot.offset()).map_err(Error::io("seal", path))?;
         // Only that page: the populated tail of the segment is dirty, and nobody needs it on disk.
-        live.segment.sync(PAGE, FRAMES_AT).map_err(Error::io("msync", path))?;
+        let synced = self.options.faults.before(DiskStep::Sync);
+        let synced = synced.and_then(|()| live.segment.sync(PAGE, FRAMES_AT));
+        synced.map_err(Error::io("msync", path))?;
         if live.locked {
             live.segment.unlock();
         }
@@ -319,7 +315,9 @@ impl Keeper {
         self.file
             .write_all_at(&next.to_bytes(), next.place())
             .map_err(Error::io("write", &path))?;
-        self.file.sync_data().map_err(Error::io("fdatasync", &path))?;
+        let synced = self.options.faults.before(DiskStep::Watermark);
+        let synced = synced.and_then(|()| self.file.sync_data());
+        synced.map_err(Error::io("fdatasync", &path))?;
         self.watermark = next;
         self.shared.publish_durable(mark.seq);
         crate::sigbus::note_seq(mark.seq);
@@ -358,10 +356,12 @@ impl Keeper {
 
 impl Live {
     /// Syncs and hashes everything up to `to`; returns the bytes.
-    fn flush(&mut self, to: usize) -> Result<u64, Error> {
+    fn flush(&mut self, to: usize, faults: &Faults) -> Result<u64, Error> {
         let path = &self.segment.path;
         let sync_to = to.next_multiple_of(PAGE);
-        self.segment.sync(self.flushed, sync_to).map_err(Error::io("msync", path))?;
+        let synced = faults.before(DiskStep::Sync);
+        let synced = synced.and_then(|()| self.segment.sync(self.flushed, sync_to));
+        synced.map_err(Error::io("msync", path))?;
         let bytes = self.segment.committed(self.flushed, to);
         self.hasher.update(bytes);
         self.flushed = to;

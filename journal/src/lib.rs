@@ -50,6 +50,7 @@ compile_error!("the mapped format is little-endian; the codec alone is portable"
 mod codec;
 mod crc;
 mod error;
+mod faults;
 mod files;
 mod keeper;
 mod layout;
@@ -75,6 +76,7 @@ pub use codec::{
 };
 pub use crc::{crc32c, crc32c_append};
 pub use error::{Class, Error, OpenError};
+pub use faults::{DiskStep, Faults};
 pub use files::Watermark;
 pub use keeper::{Keeper, Turn};
 pub use layout::{Anchor, RunParent, SegmentHeader, SegmentState};

@@ -2,6 +2,7 @@
 
 use crate::codec::FRAME_LEN_MAX;
 use crate::error::Error;
+use crate::faults::Faults;
 use crate::layout::{Anchor, SEGMENT_LEN_MIN};
 
 /// How much recovery may accept.
@@ -79,6 +80,8 @@ pub struct Options {
     pub verify_at_start_bytes: u64,
     /// Reads the clocks for anchors. Never called by the writer.
     pub clock: fn() -> Anchor,
+    /// A disk that fails, for tests.
+    pub faults: Faults,
 }
 
 impl Default for Options {
@@ -100,6 +103,7 @@ impl Default for Options {
             populate: true,
             verify_at_start_bytes: 1 << 30,
             clock: clock_now,
+            faults: Faults::default(),
         }
     }
 }

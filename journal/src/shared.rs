@@ -18,10 +18,11 @@ pub(crate) const OFFSET_BITS: u32 = 37;
 /// Why the keeper stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The next segment could not be allocated. What is prepared can still be written.
-    NoSpace,
+    /// The next segment could not be allocated. What is prepared can still be written, and is made
+    /// durable and sealed as ever.
+    NoSpace = 1,
     /// A write or a sync failed. Final: nothing after [`Shared::durable_seq`] can be promised.
-    Io,
+    Io = 2,
 }
 
 /// What stopped the keeper.
@@ -74,7 +75,7 @@ struct Kept {
     sealed: AtomicU64,
     durable_lag_ns: AtomicU64,
     unlocked: AtomicU64,
-    failed: AtomicU32,
+    failed: AtomicU32, // 0, or the gravest `FailureKind` so far
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +93,8 @@ pub struct Shared {
     mark: Padded<Mark>,
     kept: Padded<Kept>,
     anchor: Padded<AnchorCells>,
-    failure: OnceLock<Failure>,
+    full: OnceLock<Failure>, // of kind `NoSpace`
+    lost: OnceLock<Failure>, // of kind `Io`
 }
 
 /// Where the writer answered a request for padding.
@@ -173,7 +175,8 @@ impl Shared {
         if !self.has_failed() {
             return Status::Running;
         }
-        self.failure.get().map_or(Status::Running, |it| Status::Failed(it.clone()))
+        let gravest = self.lost.get().or(self.full.get());
+        gravest.map_or(Status::Running, |it| Status::Failed(it.clone()))
     }
 
     /// Whether the keeper has stopped. One load, for hot threads.
@@ -181,10 +184,19 @@ impl Shared {
         self.kept.0.failed.load(Ordering::Acquire) != 0
     }
 
+    /// Whether a write or a sync has failed: from then on nothing more becomes durable.
+    pub fn is_lost(&self) -> bool {
+        self.kept.0.failed.load(Ordering::Acquire) == FailureKind::Io as u32
+    }
+
     pub(crate) fn fail(&self, kind: FailureKind, message: String) {
-        // A second failure changes nothing: the first one is the cause.
-        let _ = self.failure.set(Failure { kind, message });
-        self.kept.0.failed.store(1, Ordering::Release);
+        let place = match kind {
+            FailureKind::NoSpace => &self.full,
+            FailureKind::Io => &self.lost,
+        };
+        // A second failure of a kind changes nothing: the first one is the cause.
+        let _ = place.set(Failure { kind, message });
+        self.kept.0.failed.fetch_max(kind as u32, Ordering::Release);
     }
 
     // --- the writer's side ---

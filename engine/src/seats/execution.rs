@@ -153,7 +153,10 @@ where
                     news.push_back(state_changed(record, clock.stamp()));
                     return;
                 }
-                if !wire.write(record) {
+                // A journal that is about to end still takes cancels and their answers, no entries.
+                let kept_back =
+                    record.action == Action::Place && meters.journal_ending.load(Ordering::Acquire);
+                if kept_back || !wire.write(record) {
                     // No message, so nothing left: the order ends here, and says so.
                     let at = clock.stamp();
                     news.push_back(report(

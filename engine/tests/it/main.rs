@@ -11,11 +11,13 @@
 mod bad_input;
 mod crash;
 mod determinism;
+mod full_disk;
 mod harness;
 mod own_strategy;
 mod pipeline;
 mod process;
 mod record;
+mod refold;
 mod replay;
 mod resume;
 mod samples;

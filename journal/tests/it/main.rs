@@ -5,6 +5,7 @@
 
 mod common;
 mod damage;
+mod faults;
 mod kill;
 mod lifecycle;
 mod model;

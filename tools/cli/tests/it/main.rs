@@ -8,6 +8,8 @@ mod harness;
 mod journals;
 mod latency;
 mod replay;
+#[path = "../../../../engine/tests/it/seeded.rs"]
+mod seeded;
 mod states;
 mod usage;
 mod verbs;
