@@ -364,7 +364,7 @@ impl Link {
         frame: &[u8],
         publish: &mut Publish<'_>,
     ) {
-        let Some(place) = self.current(half) else { return };
+        let Some(place) = self.current(half).filter(|&it| self.sides[it].is_up()) else { return };
         self.counts.bytes += frame.len() as u64;
         self.counts.last_message_at = arrival.at;
         let Self { sides, handover, active, .. } = self;
