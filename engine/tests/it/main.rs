@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod configs;
 mod crash;
 mod determinism;
 mod full_disk;
