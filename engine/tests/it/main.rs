@@ -23,4 +23,5 @@ mod replay;
 mod resume;
 mod samples;
 mod stop;
+mod storm;
 mod topology;
