@@ -1,12 +1,14 @@
 //! The market data path of KuCoin allocates nothing once it is built and dialled.
 
 mod counting;
+mod recorded;
 
-use counting::{allocations, recorded, table_of};
+use counting::allocations;
 use kairos_adapters::kucoin::instruments::split_symbol;
 use kairos_adapters::kucoin::{KucoinMarket, Options};
 use kairos_adapters::session::{Arrival, MarketSession, Outbox};
 use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
+use recorded::{recorded, table_of};
 
 /// Frames of every kind that the recorded connection lacks: trade, fallback, malformed, gap, refusal.
 const FRAMES: [&str; 7] = [
