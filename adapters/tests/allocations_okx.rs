@@ -1,11 +1,13 @@
 //! The market data path of OKX allocates nothing once it is built.
 mod counting;
+mod recorded;
 
-use counting::{allocations, recorded, table_of};
+use counting::allocations;
 use kairos_adapters::okx::instruments::split_symbol;
 use kairos_adapters::okx::{OkxMarket, Options};
 use kairos_adapters::session::{Arrival, MarketSession, Outbox};
 use kairos_logic::units::{Nanos, Stamp, VenueId};
+use recorded::{recorded, table_of};
 
 /// Frames of every kind that the recorded connection lacks: best levels, ids, fallback, malformed,
 /// gap, refusal, wrong checksum.

@@ -334,7 +334,7 @@ impl OkxMarket {
         self.feeds[slot].reset();
         self.feeds[slot].subscribed.refused();
         let found = (u64::from(expected), u64::from(found));
-        self.gap(at, slot, GapReason::Malformed, found, publish);
+        self.gap(at, slot, GapReason::Checksum, found, publish);
         self.ask(at, out);
     }
 

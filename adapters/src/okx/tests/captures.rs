@@ -79,7 +79,8 @@ fn a_wrong_checksum_is_noticed_in_every_frame() {
             });
         }
         // A number that is too large for a checksum is a bad frame, which costs the book as well.
-        let gap = at_bad.iter().find(|it| it.contains(" gap malformed "));
+        let lost = |it: &&String| it.contains(" gap checksum ") || it.contains(" gap malformed ");
+        let gap = at_bad.iter().find(lost);
         assert!(gap.is_some(), "{other}: {at_bad:?}");
         assert!(!at_bad.iter().any(|it| it.contains(" bid ") || it.contains(" ask ")));
         assert_eq!(session.counters().gaps, 1);

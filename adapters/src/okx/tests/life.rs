@@ -253,7 +253,7 @@ fn checksums_are_verified_where_they_are_sent() {
     let begin = sum("whole", whole, "b100=1 a101=2");
     let began: &[&str] = &["0 ask 2@101 u0 snapshot clear", "0 bid 1@100 u0 snapshot last"];
     let gap = |expected: i32, found: &str| {
-        format!("0 gap malformed {} {}", expected.cast_unsigned(), crc(found).cast_unsigned())
+        format!("0 gap checksum {} {}", expected.cast_unsigned(), crc(found).cast_unsigned())
     };
     check(&[
         (&begin, began),
@@ -265,16 +265,16 @@ fn checksums_are_verified_where_they_are_sent() {
     let lost = gap(7, "100:1:101:2:99:3");
     check(&[
         (&begin, began),
-        (&sum("depth", 7, "b99=3"), &[&lost, "0 resync 2", OFF, ON]),
+        (&sum("depth", 7, "b99=3"), &[&lost, "0 resync 8", OFF, ON]),
         (&sum("depth", after, "b99=3"), &[]),
     ]);
     let lost = gap(7, "100:1:101:2");
-    check(&[(&sum("whole", 7, "b100=1 a101=2"), &[&lost, "0 resync 2", OFF, ON])]);
+    check(&[(&sum("whole", 7, "b100=1 a101=2"), &[&lost, "0 resync 8", OFF, ON])]);
     // They begin later than the book: it is asked for once more.
-    let lost = format!("0 gap malformed {} 0", whole.cast_unsigned());
+    let lost = format!("0 gap checksum {} 0", whole.cast_unsigned());
     check(&[
         ("1 whole 0 10 b100=1", &["0 bid 1@100 u10 snapshot clear last"]),
-        (&sum("depth", whole, "a101=2"), &[&lost, "0 resync 2", OFF, ON]),
+        (&sum("depth", whole, "a101=2"), &[&lost, "0 resync 8", OFF, ON]),
         (&begin, began),
         (&sum("depth", after, "b99=3"), &["0 bid 3@99 u0 last"]),
     ]);
