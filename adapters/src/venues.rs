@@ -7,6 +7,7 @@ use kairos_logic::units::{InstrumentId, VenueId};
 
 use crate::binance;
 use crate::coinbase;
+use crate::kraken;
 use crate::session::MarketSession;
 use crate::venue::listing::{ListError, Listing};
 
@@ -17,6 +18,8 @@ pub enum Venue {
     Binance,
     /// Coinbase Advanced Trade.
     Coinbase,
+    /// Kraken spot.
+    Kraken,
 }
 
 /// What a venue allows.
@@ -35,7 +38,7 @@ pub use crate::venue::SetupError;
 
 impl Venue {
     /// Every venue.
-    pub const ALL: [Self; 2] = [Self::Binance, Self::Coinbase];
+    pub const ALL: [Self; 3] = [Self::Binance, Self::Coinbase, Self::Kraken];
 
     /// The venue of this name, as it stands in configuration and journals.
     #[must_use]
@@ -49,6 +52,7 @@ impl Venue {
         match self {
             Self::Binance => binance::NAME,
             Self::Coinbase => coinbase::NAME,
+            Self::Kraken => kraken::NAME,
         }
     }
 
@@ -58,6 +62,7 @@ impl Venue {
         match self {
             Self::Binance => binance::STREAM_URL,
             Self::Coinbase => coinbase::STREAM_URL,
+            Self::Kraken => kraken::STREAM_URL,
         }
     }
 
@@ -67,6 +72,7 @@ impl Venue {
         match self {
             Self::Binance => binance::REST_URL,
             Self::Coinbase => coinbase::REST_URL,
+            Self::Kraken => kraken::REST_URL,
         }
     }
 
@@ -76,6 +82,7 @@ impl Venue {
         match self {
             Self::Binance => binance::LIMITS,
             Self::Coinbase => coinbase::LIMITS,
+            Self::Kraken => kraken::LIMITS,
         }
     }
 
@@ -85,6 +92,7 @@ impl Venue {
         match self {
             Self::Binance => binance::instruments::LIST_PATH,
             Self::Coinbase => coinbase::instruments::LIST_PATH,
+            Self::Kraken => kraken::instruments::LIST_PATH,
         }
     }
 
@@ -94,6 +102,7 @@ impl Venue {
         match self {
             Self::Binance => binance::instruments::split_symbol(symbol),
             Self::Coinbase => coinbase::instruments::split_symbol(symbol),
+            Self::Kraken => kraken::instruments::split_symbol(symbol),
         }
     }
 
@@ -105,6 +114,7 @@ impl Venue {
         match self {
             Self::Binance => binance::instruments::parse_list(body, wanted),
             Self::Coinbase => coinbase::instruments::parse_list(body, wanted),
+            Self::Kraken => kraken::instruments::parse_list(body, wanted),
         }
     }
 
@@ -128,6 +138,10 @@ impl Venue {
             Self::Coinbase => {
                 let options = coinbase::Options::default();
                 Box::new(coinbase::CoinbaseMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Kraken => {
+                let options = kraken::Options::default();
+                Box::new(kraken::KrakenMarket::new(table, venue, instruments, options)?)
             }
         })
     }

@@ -8,6 +8,7 @@ pub(crate) mod levels;
 pub mod listing;
 pub(crate) mod pace;
 pub(crate) mod report;
+pub(crate) mod standing;
 pub(crate) mod symbols;
 pub(crate) mod tape;
 pub(crate) mod time;
