@@ -7,6 +7,7 @@
 pub mod binance;
 pub mod capture;
 pub mod coinbase;
+pub mod kraken;
 pub mod kucoin;
 pub mod lines;
 pub mod link;

@@ -7,6 +7,7 @@ use kairos_logic::units::{InstrumentId, VenueId};
 
 use crate::binance;
 use crate::coinbase;
+use crate::kraken;
 use crate::kucoin;
 use crate::okx;
 use crate::session::MarketSession;
@@ -23,6 +24,8 @@ pub enum Venue {
     Kucoin,
     /// Coinbase Advanced Trade.
     Coinbase,
+    /// Kraken spot.
+    Kraken,
 }
 
 /// What a venue allows.
@@ -41,7 +44,8 @@ pub use crate::venue::SetupError;
 
 impl Venue {
     /// Every venue.
-    pub const ALL: [Self; 4] = [Self::Binance, Self::Okx, Self::Kucoin, Self::Coinbase];
+    pub const ALL: [Self; 5] =
+        [Self::Binance, Self::Okx, Self::Coinbase, Self::Kraken, Self::Kucoin];
 
     /// The venue of this name, as it stands in configuration and journals.
     #[must_use]
@@ -57,6 +61,7 @@ impl Venue {
             Self::Okx => okx::NAME,
             Self::Kucoin => kucoin::NAME,
             Self::Coinbase => coinbase::NAME,
+            Self::Kraken => kraken::NAME,
         }
     }
 
@@ -68,6 +73,7 @@ impl Venue {
             Self::Okx => okx::STREAM_URL,
             Self::Kucoin => kucoin::STREAM_URL,
             Self::Coinbase => coinbase::STREAM_URL,
+            Self::Kraken => kraken::STREAM_URL,
         }
     }
 
@@ -79,6 +85,7 @@ impl Venue {
             Self::Okx => okx::REST_URL,
             Self::Kucoin => kucoin::REST_URL,
             Self::Coinbase => coinbase::REST_URL,
+            Self::Kraken => kraken::REST_URL,
         }
     }
 
@@ -90,6 +97,7 @@ impl Venue {
             Self::Okx => okx::LIMITS,
             Self::Kucoin => kucoin::LIMITS,
             Self::Coinbase => coinbase::LIMITS,
+            Self::Kraken => kraken::LIMITS,
         }
     }
 
@@ -101,6 +109,7 @@ impl Venue {
             Self::Okx => okx::instruments::LIST_PATH,
             Self::Kucoin => kucoin::instruments::LIST_PATH,
             Self::Coinbase => coinbase::instruments::LIST_PATH,
+            Self::Kraken => kraken::instruments::LIST_PATH,
         }
     }
 
@@ -112,6 +121,7 @@ impl Venue {
             Self::Okx => okx::instruments::split_symbol(symbol),
             Self::Kucoin => kucoin::instruments::split_symbol(symbol),
             Self::Coinbase => coinbase::instruments::split_symbol(symbol),
+            Self::Kraken => kraken::instruments::split_symbol(symbol),
         }
     }
 
@@ -125,6 +135,7 @@ impl Venue {
             Self::Okx => okx::instruments::parse_list(body, wanted),
             Self::Kucoin => kucoin::instruments::parse_list(body, wanted),
             Self::Coinbase => coinbase::instruments::parse_list(body, wanted),
+            Self::Kraken => kraken::instruments::parse_list(body, wanted),
         }
     }
 
@@ -155,6 +166,10 @@ impl Venue {
             Self::Coinbase => {
                 let options = coinbase::Options::default();
                 Box::new(coinbase::CoinbaseMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Kraken => {
+                let options = kraken::Options::default();
+                Box::new(kraken::KrakenMarket::new(table, venue, instruments, options)?)
             }
         })
     }

@@ -14,6 +14,7 @@ use crate::venue::SetupError;
 use crate::venue::levels::Level;
 use crate::venue::pace::Pace;
 use crate::venue::report::marked;
+use crate::venue::standing::Standing;
 use crate::venue::symbols::Listed;
 use crate::venue::trust::Trust;
 
@@ -45,41 +46,7 @@ struct Feed {
     listed: Listed,
     /// As the venue's list writes it.
     symbol: Box<str>,
-    book: Book,
-    /// Whether it was told that this instrument has a book, and that it is not known yet.
-    announced: bool,
-    /// Whether the last request for the book has had no answer.
-    unanswered: bool,
-    pace: Pace,
-}
-
-/// What is known of a book. Its levels are not kept here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Book {
-    /// Not usable until a snapshot comes.
-    Waiting,
-    /// A snapshot came, and nothing since.
-    Fresh,
-    /// A snapshot came, and changes followed.
-    Following,
-}
-
-impl Feed {
-    fn asked(&mut self, at: Nanos) {
-        if self.unanswered {
-            self.pace.refused(); // each further request waits longer than the one before
-        }
-        self.pace.asked(at);
-        self.unanswered = true;
-    }
-
-    fn lost(&mut self) {
-        if self.book == Book::Fresh {
-            self.pace.refused();
-        }
-        self.book = Book::Waiting;
-        self.announced = true;
-    }
+    book: Standing,
 }
 
 /// The session of one market data connection. Allocates when it is made; afterwards only where the
@@ -140,14 +107,7 @@ impl CoinbaseMarket {
                 return Err(SetupError::SameName { id, other });
             }
             room += symbol.len() + 3;
-            feeds.push(Feed {
-                listed,
-                symbol: symbol.into(),
-                book: Book::Waiting,
-                announced: false,
-                unanswered: false,
-                pace: Pace::default(),
-            });
+            feeds.push(Feed { listed, symbol: symbol.into(), book: Standing::default() });
         }
         Ok(Self {
             venue,
@@ -277,22 +237,18 @@ impl CoinbaseMarket {
             };
             let (mut first, flags) = if part.snapshot {
                 counters.snapshots += 1;
-                feed.book = Book::Fresh;
-                (feed.announced, feed.unanswered) = (true, false);
-                feed.pace.settled();
+                feed.book.snapshot();
                 (Flags::CLEAR, Flags::SNAPSHOT)
             } else {
                 counters.depth_updates += 1;
-                if feed.book == Book::Waiting {
+                if !feed.book.change() {
                     counters.depth_stale += 1;
-                    if !std::mem::replace(&mut feed.announced, true) {
+                    if feed.book.announce() {
                         let (id, code) = (feed.listed.id, StatusCode::Resync);
                         publish(Event::status(arrival.at, id, *venue, code, 0));
                     }
                     continue;
                 }
-                feed.book = Book::Following;
-                feed.pace.useful();
                 (Flags::NONE, Flags::NONE)
             };
             let head = part.head(arrival, sequence);
@@ -320,7 +276,7 @@ impl CoinbaseMarket {
             return;
         };
         self.counters.gaps += 1;
-        feed.lost();
+        feed.book.lost();
         let (id, detail) = (feed.listed.id, i64::from(why as u8));
         publish(Event::gap(at, id, why, expected, found));
         publish(Event::status(at, id, self.venue, StatusCode::Resync, detail));
@@ -342,7 +298,7 @@ impl CoinbaseMarket {
     /// Asks for every book that is waited for, unless it was asked for just now: leaves the channel
     /// and subscribes again, which begins with a snapshot.
     fn ask(&mut self, at: Nanos, out: &mut Outbox) {
-        let due = |feed: &Feed| feed.book == Book::Waiting && feed.pace.may_ask(at);
+        let due = |feed: &Feed| feed.book.is_due(at);
         if !self.feeds.iter().any(due) {
             return;
         }
@@ -355,7 +311,7 @@ impl CoinbaseMarket {
             }
         }
         for feed in feeds.iter_mut().filter(|it| due(it)) {
-            feed.asked(at);
+            feed.book.asked(at);
             self.counters.snapshot_requests += 1;
         }
     }
@@ -469,10 +425,8 @@ impl MarketSession for CoinbaseMarket {
         self.trust = Trust::default();
         (self.channels, self.channels_refused) = (Pace::default(), false);
         for feed in &mut self.feeds {
-            feed.book = Book::Waiting;
-            feed.unanswered = false;
-            feed.pace.settled();
-            if !std::mem::replace(&mut feed.announced, true) {
+            feed.book.forget();
+            if feed.book.announce() {
                 // There is a book, and nobody knows it: quotes must not stand in for it.
                 let (id, code) = (feed.listed.id, StatusCode::Resync);
                 publish(Event::status(at, id, self.venue, code, 0));
@@ -483,7 +437,7 @@ impl MarketSession for CoinbaseMarket {
         write(message, "subscribe", BOOKS, feeds.iter().map(|it| &*it.symbol));
         if out.send(message) {
             for feed in feeds.iter_mut() {
-                feed.asked(at);
+                feed.book.asked(at);
             }
         }
     }
@@ -528,7 +482,7 @@ impl MarketSession for CoinbaseMarket {
     }
 
     fn is_whole(&self) -> bool {
-        self.feeds.iter().all(|feed| feed.book != Book::Waiting)
+        self.feeds.iter().all(|feed| !feed.book.is_waiting())
     }
 
     fn on_time(&mut self, at: Nanos, out: &mut Outbox, _publish: &mut Publish<'_>) {
@@ -550,10 +504,8 @@ impl MarketSession for CoinbaseMarket {
     fn on_close(&mut self, at: Nanos, publish: &mut Publish<'_>) {
         self.opened = false;
         for feed in &mut self.feeds {
-            feed.book = Book::Waiting;
-            feed.unanswered = false;
-            feed.pace.settled();
-            feed.announced = true;
+            feed.book.forget();
+            feed.book.announce();
             self.counters.gaps += 1;
             let why = GapReason::Disconnected;
             publish(Event::gap(at, feed.listed.id, why, 0, 0));

@@ -111,6 +111,12 @@ impl Part {
         Self { instrument, slot, snapshot, venue_at, checksum: None, decimals: (0, 0), end: 0 }
     }
 
+    /// With the venue's checksum, and the most decimals of its prices and of its quantities.
+    #[inline]
+    pub(crate) fn summed(self, checksum: u32, decimals: (u8, u8)) -> Self {
+        Self { checksum: Some(checksum), decimals, ..self }
+    }
+
     pub(crate) fn head(&self, arrival: Arrival, update: u64) -> Head {
         let (venue_at, instrument) = (self.venue_at, self.instrument);
         Head { at: arrival.at, recv: arrival.recv, venue_at, instrument, update }

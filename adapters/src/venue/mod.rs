@@ -9,6 +9,7 @@ pub(crate) mod levels;
 pub mod listing;
 pub(crate) mod pace;
 pub(crate) mod report;
+pub(crate) mod standing;
 pub(crate) mod symbols;
 pub(crate) mod sync;
 pub(crate) mod tape;
