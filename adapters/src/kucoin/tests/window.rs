@@ -107,9 +107,11 @@ proptest! {
         for (number, (buys, away, qty, delay)) in (1..).zip(changes) {
             let arrival =
                 Arrival { at: Nanos(number * 1_000_000_000), recv: Stamp(0), number };
-            let mut publish = |event: Event| match event.news() {
-                News::Gap { .. } => told.valid = false,
-                _ => told.apply(&event),
+            let mut publish = |event: Event| {
+                if matches!(event.news(), News::Gap { .. }) {
+                    told.valid = false;
+                }
+                told.apply(&event);
             };
             let side = if buys { Side::Buy } else { Side::Sell };
             // Most changes take levels away, so that the book moves out of what is known.
