@@ -6,6 +6,7 @@
 
 pub mod binance;
 pub mod capture;
+pub mod coinbase;
 pub mod kucoin;
 pub mod net;
 pub mod okx;

@@ -6,6 +6,7 @@ use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, VenueId};
 
 use crate::binance;
+use crate::coinbase;
 use crate::kucoin;
 use crate::okx;
 use crate::session::MarketSession;
@@ -20,6 +21,8 @@ pub enum Venue {
     Okx,
     /// KuCoin spot, classic push.
     Kucoin,
+    /// Coinbase Advanced Trade.
+    Coinbase,
 }
 
 /// What a venue allows.
@@ -38,7 +41,7 @@ pub use crate::venue::SetupError;
 
 impl Venue {
     /// Every venue.
-    pub const ALL: [Self; 3] = [Self::Binance, Self::Okx, Self::Kucoin];
+    pub const ALL: [Self; 4] = [Self::Binance, Self::Okx, Self::Kucoin, Self::Coinbase];
 
     /// The venue of this name, as it stands in configuration and journals.
     #[must_use]
@@ -53,6 +56,7 @@ impl Venue {
             Self::Binance => binance::NAME,
             Self::Okx => okx::NAME,
             Self::Kucoin => kucoin::NAME,
+            Self::Coinbase => coinbase::NAME,
         }
     }
 
@@ -63,6 +67,7 @@ impl Venue {
             Self::Binance => binance::STREAM_URL,
             Self::Okx => okx::STREAM_URL,
             Self::Kucoin => kucoin::STREAM_URL,
+            Self::Coinbase => coinbase::STREAM_URL,
         }
     }
 
@@ -73,6 +78,7 @@ impl Venue {
             Self::Binance => binance::REST_URL,
             Self::Okx => okx::REST_URL,
             Self::Kucoin => kucoin::REST_URL,
+            Self::Coinbase => coinbase::REST_URL,
         }
     }
 
@@ -83,6 +89,7 @@ impl Venue {
             Self::Binance => binance::LIMITS,
             Self::Okx => okx::LIMITS,
             Self::Kucoin => kucoin::LIMITS,
+            Self::Coinbase => coinbase::LIMITS,
         }
     }
 
@@ -93,6 +100,7 @@ impl Venue {
             Self::Binance => binance::instruments::LIST_PATH,
             Self::Okx => okx::instruments::LIST_PATH,
             Self::Kucoin => kucoin::instruments::LIST_PATH,
+            Self::Coinbase => coinbase::instruments::LIST_PATH,
         }
     }
 
@@ -103,6 +111,7 @@ impl Venue {
             Self::Binance => binance::instruments::split_symbol(symbol),
             Self::Okx => okx::instruments::split_symbol(symbol),
             Self::Kucoin => kucoin::instruments::split_symbol(symbol),
+            Self::Coinbase => coinbase::instruments::split_symbol(symbol),
         }
     }
 
@@ -115,6 +124,7 @@ impl Venue {
             Self::Binance => binance::instruments::parse_list(body, wanted),
             Self::Okx => okx::instruments::parse_list(body, wanted),
             Self::Kucoin => kucoin::instruments::parse_list(body, wanted),
+            Self::Coinbase => coinbase::instruments::parse_list(body, wanted),
         }
     }
 
@@ -141,6 +151,10 @@ impl Venue {
             Self::Kucoin => {
                 let options = kucoin::Options::default();
                 Box::new(kucoin::KucoinMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Coinbase => {
+                let options = coinbase::Options::default();
+                Box::new(coinbase::CoinbaseMarket::new(table, venue, instruments, options)?)
             }
         })
     }

@@ -3,10 +3,11 @@
 //! Every byte is checked. A step that does not find what it wants ends the scan, which says nothing
 //! but that the general parser has to look: a scanner never decides that a frame is bad.
 
-use kairos_logic::units::take_decimal;
+use kairos_logic::units::{Nanos, take_decimal};
 
 use super::levels::{Level, Levels, level};
 use super::symbols::{Listed, SYMBOL_MAX, Symbols};
+use super::time::take_time;
 
 /// What is left of a frame.
 pub(crate) struct Cursor<'a> {
@@ -91,6 +92,15 @@ impl<'a> Cursor<'a> {
         let (text, rest) = self.rest.split_at_checked(len)?;
         self.rest = rest.get(1..)?;
         symbols.find(text)
+    }
+
+    /// Passes a time as RFC 3339 writes it and the quotation mark that ends it.
+    #[inline]
+    pub(crate) fn time(&mut self) -> Option<Nanos> {
+        let (time, rest) = take_time(self.rest)?;
+        self.rest = rest;
+        self.eat(b"\"")?;
+        Some(time)
     }
 
     #[inline]

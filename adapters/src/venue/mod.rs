@@ -3,6 +3,7 @@
 use kairos_logic::units::InstrumentId;
 
 pub(crate) mod backlog;
+pub(crate) mod batch;
 pub(crate) mod cursor;
 pub(crate) mod levels;
 pub mod listing;
@@ -11,8 +12,10 @@ pub(crate) mod report;
 pub(crate) mod symbols;
 pub(crate) mod sync;
 pub(crate) mod tape;
+pub(crate) mod time;
 pub(crate) mod trust;
 
+pub use batch::{Batch, Part, Quote, Trade};
 pub use levels::{Level, Levels};
 
 /// Why a session can not be made.
@@ -34,5 +37,13 @@ pub enum SetupError {
     ForeignInstrument {
         /// Which.
         id: InstrumentId,
+    },
+    /// Two instruments of which the venue's messages do not tell one from the other.
+    #[error("instruments {id:?} and {other:?} have one name in the venue's messages")]
+    SameName {
+        /// One of them.
+        id: InstrumentId,
+        /// The other.
+        other: InstrumentId,
     },
 }
