@@ -8,6 +8,8 @@ use kairos_logic::units::{InstrumentId, VenueId};
 use crate::binance;
 use crate::coinbase;
 use crate::kraken;
+use crate::kucoin;
+use crate::okx;
 use crate::session::MarketSession;
 use crate::venue::listing::{ListError, Listing};
 
@@ -16,6 +18,10 @@ use crate::venue::listing::{ListError, Listing};
 pub enum Venue {
     /// Binance spot.
     Binance,
+    /// OKX v5, spot.
+    Okx,
+    /// KuCoin spot, classic push.
+    Kucoin,
     /// Coinbase Advanced Trade.
     Coinbase,
     /// Kraken spot.
@@ -38,7 +44,8 @@ pub use crate::venue::SetupError;
 
 impl Venue {
     /// Every venue.
-    pub const ALL: [Self; 3] = [Self::Binance, Self::Coinbase, Self::Kraken];
+    pub const ALL: [Self; 5] =
+        [Self::Binance, Self::Okx, Self::Kucoin, Self::Coinbase, Self::Kraken];
 
     /// The venue of this name, as it stands in configuration and journals.
     #[must_use]
@@ -51,6 +58,8 @@ impl Venue {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Binance => binance::NAME,
+            Self::Okx => okx::NAME,
+            Self::Kucoin => kucoin::NAME,
             Self::Coinbase => coinbase::NAME,
             Self::Kraken => kraken::NAME,
         }
@@ -61,6 +70,8 @@ impl Venue {
     pub const fn ws_public_url(self) -> &'static str {
         match self {
             Self::Binance => binance::STREAM_URL,
+            Self::Okx => okx::STREAM_URL,
+            Self::Kucoin => kucoin::STREAM_URL,
             Self::Coinbase => coinbase::STREAM_URL,
             Self::Kraken => kraken::STREAM_URL,
         }
@@ -71,6 +82,8 @@ impl Venue {
     pub const fn rest_url(self) -> &'static str {
         match self {
             Self::Binance => binance::REST_URL,
+            Self::Okx => okx::REST_URL,
+            Self::Kucoin => kucoin::REST_URL,
             Self::Coinbase => coinbase::REST_URL,
             Self::Kraken => kraken::REST_URL,
         }
@@ -81,6 +94,8 @@ impl Venue {
     pub const fn limits(self) -> Limits {
         match self {
             Self::Binance => binance::LIMITS,
+            Self::Okx => okx::LIMITS,
+            Self::Kucoin => kucoin::LIMITS,
             Self::Coinbase => coinbase::LIMITS,
             Self::Kraken => kraken::LIMITS,
         }
@@ -91,6 +106,8 @@ impl Venue {
     pub const fn list_path(self) -> &'static str {
         match self {
             Self::Binance => binance::instruments::LIST_PATH,
+            Self::Okx => okx::instruments::LIST_PATH,
+            Self::Kucoin => kucoin::instruments::LIST_PATH,
             Self::Coinbase => coinbase::instruments::LIST_PATH,
             Self::Kraken => kraken::instruments::LIST_PATH,
         }
@@ -101,6 +118,8 @@ impl Venue {
     pub fn split_symbol(self, symbol: &str) -> Option<(&str, &str)> {
         match self {
             Self::Binance => binance::instruments::split_symbol(symbol),
+            Self::Okx => okx::instruments::split_symbol(symbol),
+            Self::Kucoin => kucoin::instruments::split_symbol(symbol),
             Self::Coinbase => coinbase::instruments::split_symbol(symbol),
             Self::Kraken => kraken::instruments::split_symbol(symbol),
         }
@@ -113,6 +132,8 @@ impl Venue {
     pub fn parse_list(self, body: &[u8], wanted: &[&str]) -> Result<Vec<Listing>, ListError> {
         match self {
             Self::Binance => binance::instruments::parse_list(body, wanted),
+            Self::Okx => okx::instruments::parse_list(body, wanted),
+            Self::Kucoin => kucoin::instruments::parse_list(body, wanted),
             Self::Coinbase => coinbase::instruments::parse_list(body, wanted),
             Self::Kraken => kraken::instruments::parse_list(body, wanted),
         }
@@ -134,6 +155,13 @@ impl Venue {
             Self::Binance => {
                 let options = binance::Options { book_depth: 0, ..binance::Options::default() };
                 Box::new(binance::BinanceMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Okx => {
+                Box::new(okx::OkxMarket::new(table, venue, instruments, okx::Options::default())?)
+            }
+            Self::Kucoin => {
+                let options = kucoin::Options::default();
+                Box::new(kucoin::KucoinMarket::new(table, venue, instruments, options)?)
             }
             Self::Coinbase => {
                 let options = coinbase::Options::default();

@@ -6,11 +6,12 @@ use kairos_logic::book::Book;
 use kairos_logic::event::{Flags, GapReason};
 use kairos_logic::units::{Nanos, Side};
 
-use super::sync::Sync;
 use crate::session::{Counters, Outbox, SnapshotRequest};
+use crate::venue::backlog::Backlog;
 use crate::venue::levels::Level;
-use crate::venue::pace::Pace;
+use crate::venue::pace::{Budget, Pace};
 use crate::venue::symbols::Listed;
+use crate::venue::sync::Sync;
 
 /// What all requests of a minute may weigh: of the 6 000 that the venue allows to an address.
 const WEIGHT_MAX: u32 = 5_000;
@@ -45,7 +46,7 @@ impl Feed {
             listed,
             stream: symbol.to_ascii_lowercase().into_bytes().into_boxed_slice(),
             book: (book_depth > 0).then(|| Book::new(book_depth)),
-            sync: Sync::new(),
+            sync: Sync::new(Backlog::new()),
             announced: false,
             snapshot_path: path.into(),
             pace: Pace::default(),
@@ -60,7 +61,7 @@ impl Feed {
         counters: &mut Counters,
         out: &mut Outbox,
     ) {
-        if !self.pace.may_ask(at) || !budget.take(at) {
+        if !self.pace.may_ask(at) || !budget.take(at, 1) {
             return;
         }
         let path = Arc::clone(&self.snapshot_path);
@@ -104,32 +105,13 @@ impl Feed {
     }
 }
 
-/// How many snapshots may still be asked for in this minute.
-#[derive(Debug)]
-pub(super) struct Budget {
-    per_minute: u32, // in 20..=1000
-    began: Nanos,
-    used: u32, // in 0..=per_minute
-}
-
-impl Budget {
-    /// The budget for snapshots of so many levels a side: the larger, the heavier.
-    pub(super) fn new(snapshot_levels: u16) -> Self {
-        let weight = match snapshot_levels {
-            0..=100 => 5,
-            101..=500 => 25,
-            501..=1_000 => 50,
-            1_001.. => 250,
-        };
-        Self { per_minute: WEIGHT_MAX / weight, began: Nanos(0), used: 0 }
-    }
-
-    fn take(&mut self, at: Nanos) -> bool {
-        if at.since(self.began) >= MINUTE_NS {
-            (self.began, self.used) = (at, 0);
-        }
-        let left = self.used < self.per_minute;
-        self.used += u32::from(left);
-        left
-    }
+/// How many snapshots of so many levels a side may be asked for in a minute: the larger, the heavier.
+pub(super) fn budget(snapshot_levels: u16) -> Budget {
+    let weight = match snapshot_levels {
+        0..=100 => 5,
+        101..=500 => 25,
+        501..=1_000 => 50,
+        1_001.. => 250,
+    };
+    Budget::new(WEIGHT_MAX / weight, MINUTE_NS)
 }

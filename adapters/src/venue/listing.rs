@@ -128,6 +128,15 @@ pub enum ListError {
     },
 }
 
+/// Splits a symbol into base and quote currency: the first two of the parts between hyphens.
+/// Futures and swaps have more parts. `None` where there are fewer, or one is empty.
+#[must_use]
+pub fn split_at_hyphen(symbol: &str) -> Option<(&str, &str)> {
+    let mut parts = symbol.split('-');
+    let (base, quote) = (parts.next()?, parts.next()?);
+    (!base.is_empty() && !quote.is_empty()).then_some((base, quote))
+}
+
 /// Decimals of a text without its trailing zeros.
 pub(crate) fn decimals(text: &str) -> u8 {
     let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);

@@ -2,6 +2,7 @@
 
 use kairos_logic::units::InstrumentId;
 
+pub(crate) mod backlog;
 pub(crate) mod batch;
 pub(crate) mod cursor;
 pub(crate) mod levels;
@@ -10,6 +11,7 @@ pub(crate) mod pace;
 pub(crate) mod report;
 pub(crate) mod standing;
 pub(crate) mod symbols;
+pub(crate) mod sync;
 pub(crate) mod tape;
 pub(crate) mod time;
 pub(crate) mod trust;

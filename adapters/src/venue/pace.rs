@@ -27,6 +27,11 @@ impl Pace {
         !pending && !paused
     }
 
+    /// Whether an answer is out, overdue or not.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// It was asked for.
     pub(crate) fn asked(&mut self, at: Nanos) {
         self.pending = Some(at);
@@ -54,6 +59,31 @@ impl Pace {
     /// What the answer made holds: the next request waits no longer than the first.
     pub(crate) fn useful(&mut self) {
         self.failures = 0;
+    }
+}
+
+/// How often something may still be done in the current span of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    most: u32,
+    within_ns: u64,
+    began: Nanos,
+    used: u32, // in 0..=most
+}
+
+impl Budget {
+    pub(crate) const fn new(most: u32, within_ns: u64) -> Self {
+        Self { most, within_ns, began: Nanos(0), used: 0 }
+    }
+
+    /// Takes `count` at once, or nothing.
+    pub(crate) fn take(&mut self, at: Nanos, count: u32) -> bool {
+        if at.since(self.began) >= self.within_ns {
+            (self.began, self.used) = (at, 0);
+        }
+        let fits = count <= self.most - self.used;
+        self.used += if fits { count } else { 0 };
+        fits
     }
 }
 
@@ -109,5 +139,14 @@ mod tests {
         pace.asked(at(0));
         pace.refused();
         assert_eq!(first(&pace, 400), 500);
+    }
+
+    #[test]
+    fn a_budget_is_taken_whole_or_not_and_comes_back_in_time() {
+        let mut budget = Budget::new(3, 10 * MS);
+        let taken: Vec<bool> = [(100, 2), (105, 2), (106, 1), (109, 1), (110, 3), (119, 1)]
+            .map(|(ms, count)| budget.take(Nanos(ms * MS), count))
+            .into();
+        assert_eq!(taken, [true, false, true, false, true, false]);
     }
 }
