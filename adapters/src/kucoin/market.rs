@@ -83,6 +83,7 @@ pub struct KucoinMarket {
     budget: Budget,
     ids: Box<[InstrumentId]>, // of the feeds, in their order
     topics: [Topic; TOPICS.len()],
+    snapshot_levels: usize,
     tape_only: bool,
     dialled: u64,
     pings: Pings,
@@ -147,6 +148,7 @@ impl KucoinMarket {
             budget: Budget::new(SNAPSHOTS_MAX, SNAPSHOTS_WITHIN_NS),
             ids: instruments.into(),
             topics,
+            snapshot_levels: options.snapshot_levels,
             tape_only: options.tape_only,
             dialled: 0,
             pings: Pings::default(),
@@ -483,6 +485,16 @@ impl KucoinMarket {
         }
     }
 
+    /// Whether a path gives whole books, or books that are cut off where ours may be: one that was
+    /// cut off elsewhere would be taken for a whole one.
+    fn takes_snapshots_of(&self, path: &str) -> bool {
+        let Some((_, cut)) = path.split_once("/market/orderbook/level2") else {
+            return false;
+        };
+        let limit = cut.strip_prefix('_').and_then(|it| it.parse().ok());
+        cut.is_empty() || limit == Some(self.snapshot_levels)
+    }
+
     fn nearest(&self, sequence: u64) -> Option<usize> {
         let feeds = (0..).zip(&self.feeds);
         let waiting = feeds.filter_map(|(n, it)| Some((n, it.sync.waiting()?)));
@@ -641,7 +653,7 @@ impl MarketSession for KucoinMarket {
             return self.snapshot(arrival, None, body, out, publish);
         };
         let path = target.split('?').next().unwrap_or_default();
-        let symbol = symbol_of(target).filter(|_| path.contains("/market/orderbook/level2"));
+        let symbol = symbol_of(target).filter(|_| self.takes_snapshots_of(path));
         match symbol.map(|symbol| self.instrument(symbol)) {
             Some(Some(id)) => self.snapshot(arrival, Some(id), body, out, publish),
             Some(None) => self.counters.unknown_symbols += 1,

@@ -465,16 +465,17 @@ fn what_the_caller_dropped_is_rebuilt() {
 #[test]
 fn a_recorded_reply_goes_to_the_book_of_its_request_and_to_no_other() {
     let body = r#"{"code":"200000","data":{"time":5,"sequence":"43","bids":[],"asks":[]}}"#;
-    let mut line = Line::new(WHOLE);
+    let mut line = Line::new(Options::default());
     let mut rest = |target: &str| line.feed(&format!("1 rest {target} {body}"));
     assert!(rest("/api/v3/market/orderbook/level2?symbol=Z-USDT").is_empty(), "not ours");
     assert!(rest("/api/v2/symbols").is_empty());
     assert!(rest("/api/v1/market/histories?symbol=A-USDT").is_empty());
+    assert!(rest("/api/v1/market/orderbook/level2_20?symbol=A-USDT").is_empty(), "too few");
     let of = |i: u8| format!("{i} bid 0@0 u43 snapshot clear last");
     assert_eq!(rest("https://x/api/v1/market/orderbook/level2_100?symbol=B-USDT"), [of(1)]);
     assert_eq!(rest("/api/v3/market/orderbook/level2?symbol=A-USDT"), [of(0)]);
     let counters = line.session.counters();
-    assert_eq!((counters.unknown_symbols, counters.ignored), (1, 2));
+    assert_eq!((counters.unknown_symbols, counters.ignored), (1, 3));
     // Without a name it goes where its sequence fits, or to the only one that waits.
     let mut line = Line::new(WHOLE);
     line.feed("1 depth 0 1000 1004 b1=1#1004");

@@ -4,3 +4,4 @@
 mod captures;
 mod differential;
 mod life;
+mod window;
