@@ -6,7 +6,11 @@
 
 pub mod binance;
 pub mod capture;
+pub mod coinbase;
+pub mod kraken;
+pub mod kucoin;
 pub mod net;
+pub mod okx;
 pub mod session;
 pub mod sim;
 #[cfg(test)]

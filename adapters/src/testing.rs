@@ -1,13 +1,18 @@
 //! What the tests of several modules share.
 
+pub(crate) mod mutate;
+pub(crate) mod naive;
+pub(crate) mod twins;
+
 use std::env;
 use std::path::{Path, PathBuf};
 
-use kairos_logic::event::{Event, Flags, News, StatusCode};
+use kairos_logic::event::{Event, Flags, GapReason, News, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{InstrumentId, Side, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, Side, Stamp, VenueId};
 
 use crate::binance::instruments::split_symbol;
+use crate::session::{Arrival, MarketSession, Outbox};
 use crate::venue::listing::{Fees, undescribed};
 
 /// The folder of recorded frames; `None`, with a message, where it is absent.
@@ -86,4 +91,51 @@ pub(crate) fn words(event: &Event) -> String {
         | News::Config { .. }
         | News::Nothing) => format!("{i} {other:?}"),
     }
+}
+
+/// Feeds a session one input, `<ms> <what> …`, and says what it leads to:
+/// `open`, `close`, `alive`, `time`, `resync I|? `, `failed I`, `frame TEXT`, `rest TARGET BODY`,
+/// `snapshot I|? BODY`.
+pub(crate) fn drive(session: &mut dyn MarketSession, out: &mut Outbox, input: &str) -> Vec<String> {
+    let (ms, input) = input.split_once(' ').unwrap();
+    let at = Nanos(ms.parse::<u64>().unwrap() * 1_000_000);
+    let (what, rest) = input.split_once(' ').unwrap_or((input, ""));
+    let (field, body) = rest.split_once(' ').unwrap_or((rest, ""));
+    let arrival = Arrival { at, recv: Stamp(1), number: at.0 / 1_000_000 };
+    let id = || field.parse().ok().map(InstrumentId);
+    let mut events = Vec::new();
+    let publish = &mut |event: Event| events.push(words(&event));
+    match what {
+        "open" => session.on_open(at, out, publish),
+        "close" => session.on_close(at, publish),
+        "alive" => session.on_alive(at),
+        "time" => session.on_time(at, out, publish),
+        "failed" => session.on_snapshot_failed(at, id().unwrap()),
+        "resync" => session.resync(at, id(), GapReason::Dropped, out, publish),
+        "rest" => session.on_rest(arrival, Some(field), body.as_bytes(), out, publish),
+        "frame" => session.on_frame(arrival, rest.as_bytes(), out, publish),
+        "snapshot" => session.on_snapshot(arrival, id(), body.as_bytes(), out, publish),
+        _ => panic!("no such input: {what}"),
+    }
+    let texts = out.texts().map(|text| format!("send {text}"));
+    let asked = out.snapshots().iter().map(|it| format!("ask {}", it.path));
+    let again = out.wants_reconnect().map(|why| format!("reconnect {why:?}"));
+    let wishes: Vec<_> = texts.chain(asked).chain(again).collect();
+    out.clear();
+    events.extend(wishes);
+    events
+}
+
+/// Bids and asks out of `b100=1` and `a101=2`, each as elements of a list in JSON: a level is the
+/// price, the quantity and `more`.
+pub(crate) fn levels(fields: &[&str], more: &str) -> (String, String) {
+    let side = |mark: char| {
+        let levels = fields.iter().filter_map(|it| it.strip_prefix(mark));
+        let levels = levels.map(|it| {
+            let (price, qty) = it.split_once('=').unwrap();
+            format!(r#"["{price}","{qty}"{more}]"#)
+        });
+        levels.collect::<Vec<_>>().join(",")
+    };
+    (side('b'), side('a'))
 }

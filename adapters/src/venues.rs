@@ -6,6 +6,10 @@ use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, VenueId};
 
 use crate::binance;
+use crate::coinbase;
+use crate::kraken;
+use crate::kucoin;
+use crate::okx;
 use crate::session::MarketSession;
 use crate::venue::listing::{ListError, Listing};
 
@@ -14,6 +18,14 @@ use crate::venue::listing::{ListError, Listing};
 pub enum Venue {
     /// Binance spot.
     Binance,
+    /// OKX v5, spot.
+    Okx,
+    /// KuCoin spot, classic push.
+    Kucoin,
+    /// Coinbase Advanced Trade.
+    Coinbase,
+    /// Kraken spot.
+    Kraken,
 }
 
 /// What a venue allows.
@@ -32,7 +44,8 @@ pub use crate::venue::SetupError;
 
 impl Venue {
     /// Every venue.
-    pub const ALL: [Self; 1] = [Self::Binance];
+    pub const ALL: [Self; 5] =
+        [Self::Binance, Self::Okx, Self::Kucoin, Self::Coinbase, Self::Kraken];
 
     /// The venue of this name, as it stands in configuration and journals.
     #[must_use]
@@ -45,6 +58,10 @@ impl Venue {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Binance => binance::NAME,
+            Self::Okx => okx::NAME,
+            Self::Kucoin => kucoin::NAME,
+            Self::Coinbase => coinbase::NAME,
+            Self::Kraken => kraken::NAME,
         }
     }
 
@@ -53,6 +70,10 @@ impl Venue {
     pub const fn ws_public_url(self) -> &'static str {
         match self {
             Self::Binance => binance::STREAM_URL,
+            Self::Okx => okx::STREAM_URL,
+            Self::Kucoin => kucoin::STREAM_URL,
+            Self::Coinbase => coinbase::STREAM_URL,
+            Self::Kraken => kraken::STREAM_URL,
         }
     }
 
@@ -61,6 +82,10 @@ impl Venue {
     pub const fn rest_url(self) -> &'static str {
         match self {
             Self::Binance => binance::REST_URL,
+            Self::Okx => okx::REST_URL,
+            Self::Kucoin => kucoin::REST_URL,
+            Self::Coinbase => coinbase::REST_URL,
+            Self::Kraken => kraken::REST_URL,
         }
     }
 
@@ -69,6 +94,10 @@ impl Venue {
     pub const fn limits(self) -> Limits {
         match self {
             Self::Binance => binance::LIMITS,
+            Self::Okx => okx::LIMITS,
+            Self::Kucoin => kucoin::LIMITS,
+            Self::Coinbase => coinbase::LIMITS,
+            Self::Kraken => kraken::LIMITS,
         }
     }
 
@@ -77,6 +106,10 @@ impl Venue {
     pub const fn list_path(self) -> &'static str {
         match self {
             Self::Binance => binance::instruments::LIST_PATH,
+            Self::Okx => okx::instruments::LIST_PATH,
+            Self::Kucoin => kucoin::instruments::LIST_PATH,
+            Self::Coinbase => coinbase::instruments::LIST_PATH,
+            Self::Kraken => kraken::instruments::LIST_PATH,
         }
     }
 
@@ -85,6 +118,10 @@ impl Venue {
     pub fn split_symbol(self, symbol: &str) -> Option<(&str, &str)> {
         match self {
             Self::Binance => binance::instruments::split_symbol(symbol),
+            Self::Okx => okx::instruments::split_symbol(symbol),
+            Self::Kucoin => kucoin::instruments::split_symbol(symbol),
+            Self::Coinbase => coinbase::instruments::split_symbol(symbol),
+            Self::Kraken => kraken::instruments::split_symbol(symbol),
         }
     }
 
@@ -95,6 +132,10 @@ impl Venue {
     pub fn parse_list(self, body: &[u8], wanted: &[&str]) -> Result<Vec<Listing>, ListError> {
         match self {
             Self::Binance => binance::instruments::parse_list(body, wanted),
+            Self::Okx => okx::instruments::parse_list(body, wanted),
+            Self::Kucoin => kucoin::instruments::parse_list(body, wanted),
+            Self::Coinbase => coinbase::instruments::parse_list(body, wanted),
+            Self::Kraken => kraken::instruments::parse_list(body, wanted),
         }
     }
 
@@ -114,6 +155,21 @@ impl Venue {
             Self::Binance => {
                 let options = binance::Options { book_depth: 0, ..binance::Options::default() };
                 Box::new(binance::BinanceMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Okx => {
+                Box::new(okx::OkxMarket::new(table, venue, instruments, okx::Options::default())?)
+            }
+            Self::Kucoin => {
+                let options = kucoin::Options::default();
+                Box::new(kucoin::KucoinMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Coinbase => {
+                let options = coinbase::Options::default();
+                Box::new(coinbase::CoinbaseMarket::new(table, venue, instruments, options)?)
+            }
+            Self::Kraken => {
+                let options = kraken::Options::default();
+                Box::new(kraken::KrakenMarket::new(table, venue, instruments, options)?)
             }
         })
     }

@@ -9,7 +9,7 @@ use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, VenueId};
 
 use super::{scanner, tape};
 use crate::session::Fault;
-use crate::venue::levels::{Level, Levels, best};
+use crate::venue::levels::{Level, Levels, top, traded};
 use crate::venue::symbols::{Listed, Symbols};
 use crate::venue::tape::Reader;
 
@@ -157,18 +157,16 @@ pub(super) fn time(number: u64) -> Result<Nanos, Fault> {
 pub(super) fn trade(
     listed: Listed,
     id: u64,
-    (price, qty): (i64, i64),
+    price_qty: (i64, i64),
     time_number: u64,
     buyer_is_maker: bool,
 ) -> Result<Decoded, Fault> {
-    if price <= 0 || qty <= 0 {
-        return Err(Fault::NotPositive);
-    }
+    let Level { price, qty } = traded(price_qty)?;
     Ok(Decoded::Trade {
         instrument: listed.id,
         venue_at: time(time_number)?,
-        price: Price(price),
-        qty: Qty(qty),
+        price,
+        qty,
         id,
         // The maker was there first: if that was the buyer, the seller crossed the spread.
         aggressor: if buyer_is_maker { Side::Sell } else { Side::Buy },
@@ -183,10 +181,7 @@ pub(super) fn quote(
     bid: (i64, i64),
     ask: (i64, i64),
 ) -> Result<Decoded, Fault> {
-    let (bid, ask) = (best(bid)?, best(ask)?);
-    if bid.qty.0 != 0 && ask.qty.0 != 0 && bid.price >= ask.price {
-        return Err(Fault::CrossedQuote);
-    }
+    let (bid, ask) = top(bid, ask)?;
     Ok(Decoded::Quote { instrument: listed.id, update, bid, ask })
 }
 

@@ -1,10 +1,10 @@
 //! Instruments: from the venue's own list, or from nothing but their symbol.
 
 use kairos_logic::instrument::{Instrument, InstrumentTable};
-use kairos_logic::units::{MONEY_SCALE, Money, POW10, Price, Qty, VenueId, parse_decimal};
+use kairos_logic::units::{MONEY_SCALE, Money, Price, Qty, VenueId, parse_decimal};
 use serde::Deserialize;
 
-use crate::venue::listing::{self, Fees, ListError, Listing, decimals};
+use crate::venue::listing::{self, Fees, ListError, Listing, decimals, qty_scale};
 
 /// Where the venue lists its instruments.
 pub const LIST_PATH: &str = "/api/v3/exchangeInfo";
@@ -118,20 +118,6 @@ fn listing(raw: &RawSymbol) -> Result<Listing, ListError> {
         min_qty: Qty(least.max(step)),
         min_notional: Money(min_notional),
     })
-}
-
-/// Decimals of quantities: as many of 8 as leave room for a thousand of the largest orders, and
-/// never fewer than the step has.
-fn qty_scale(largest: i64, step_decimals: u8) -> u8 {
-    let fits = |scale: u8| {
-        let room = i64::MAX / 1_000 / POW10[usize::from(scale)];
-        largest < room
-    };
-    let mut scale = DECIMALS;
-    while scale > step_decimals && !fits(scale) {
-        scale -= 1;
-    }
-    scale
 }
 
 /// A filter of one instrument, or its absence.

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use kairos_logic::book::DEPTH_MAX;
 use kairos_logic::event::{Event, Flags, GapReason, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
 use super::decode::{Decoded, Decoder, Ignored};
-use super::feed::{Budget, Feed};
-use super::sync::{Fit, Step};
+use super::feed::{self, Feed};
 use crate::capture::symbol_of;
 use crate::session::{Arrival, Counters, Dial, Fault, MarketSession, Outbox, Publish, Reconnect};
-use crate::venue::SetupError;
-use crate::venue::levels::Level;
-use crate::venue::report::{Head, Marked, after, marked, stamped};
+use crate::venue::pace::Budget;
+use crate::venue::report::{Head, Marked, after, marked, stamped, whole};
 use crate::venue::symbols::Listed;
+use crate::venue::sync::{Fit, Step};
 use crate::venue::trust::Trust;
+use crate::venue::{SetupError, backlog};
 
 /// A book that nobody changes is asked for this long after the connection opened.
 const QUIET_NS: u64 = 1_000_000_000;
@@ -144,7 +144,7 @@ impl BinanceMarket {
             feeds,
             decoder,
             counters: Counters::default(),
-            budget: Budget::new(snapshot_levels),
+            budget: feed::budget(snapshot_levels),
             ids: instruments.into(),
             stream_path,
             subscribe,
@@ -310,7 +310,7 @@ impl BinanceMarket {
         let id = damaged.map_or(InstrumentId::NONE, |feed| self.feeds[feed].listed.id);
         self.report_malformed(arrival, id, fault, out, publish);
         if let Some(feed) = damaged {
-            self.feeds[feed].sync.reset();
+            self.feeds[feed].reset();
             self.gap(arrival.at, feed, GapReason::Malformed, (0, 0), out, publish);
         }
     }
@@ -403,17 +403,10 @@ impl BinanceMarket {
         Ok(update)
     }
 
-    /// The waiting book whose update ids are nearest to those of a snapshot; a book without
-    /// updates only where it is the only one that waits.
     fn nearest(&self, id: u64) -> Option<usize> {
-        let waiting = || (0..).zip(&self.feeds).filter(|(_, it)| it.sync.is_waiting());
-        let distances = waiting().filter_map(|(n, it)| Some((it.sync.distance(id)?, n)));
-        if let Some((distance, feed)) = distances.min() {
-            return (distance <= NEAR_MAX).then_some(feed);
-        }
-        let mut waiting = waiting().map(|(n, _)| n);
-        let only = waiting.next()?;
-        waiting.next().is_none().then_some(only)
+        let feeds = (0..).zip(&self.feeds);
+        let waiting = feeds.filter_map(|(n, it)| Some((n, it.sync.waiting()?)));
+        backlog::nearest(waiting, id, NEAR_MAX)
     }
 
     fn use_snapshot<P: FnMut(Event) + ?Sized>(
@@ -434,6 +427,7 @@ impl BinanceMarket {
                 self.gap(arrival.at, slot, why, found, out, publish);
             }
             Fit::Accepted => {
+                feed.pace.settled();
                 self.counters.snapshots += 1;
                 feed.announced = true;
                 if let Err(why) = self.report_snapshot(arrival, slot, update, publish) {
@@ -467,21 +461,13 @@ impl BinanceMarket {
                 result = result.and(book.apply(side, level.price, level.qty, flags));
             }
         };
-        if levels.is_empty() {
-            let none = Level { price: Price(0), qty: Qty(0) };
-            let flags = Flags::SNAPSHOT.with(Flags::CLEAR).with(Flags::LAST);
-            report(&head, (Side::Buy, none, flags));
-        }
-        for (n, (side, level, flags)) in marked(levels.iter(), Flags::SNAPSHOT).enumerate() {
-            let first = if n == 0 { Flags::CLEAR } else { Flags::NONE };
-            report(&head, (side, level, flags.with(first)));
+        for level in whole(levels.iter()) {
+            report(&head, level);
         }
         // What waited keeps its own time of arrival; it could not be used before `recv`.
-        let stale = sync.take(|waited, bids, asks| {
+        let stale = sync.take(|waited, levels, _| {
             (head.at, head.venue_at, head.update) = (waited.at, waited.venue_at, waited.last);
-            let bids = bids.iter().map(|&level| (Side::Buy, level));
-            let asks = asks.iter().map(|&level| (Side::Sell, level));
-            for level in marked(bids.chain(asks), Flags::NONE) {
+            for level in marked(levels, Flags::NONE) {
                 report(&head, level);
             }
         });
@@ -499,7 +485,7 @@ impl BinanceMarket {
         out: &mut Outbox,
         publish: &mut P,
     ) {
-        self.feeds[slot].sync.reset();
+        self.feeds[slot].reset();
         self.feeds[slot].refused();
         self.gap(at, slot, why, (0, 0), out, publish);
     }
@@ -523,7 +509,7 @@ impl MarketSession for BinanceMarket {
         self.alive = at;
         self.trust = Trust::default();
         for feed in &mut self.feeds {
-            feed.sync.reset();
+            feed.reset();
         }
         if let Some(text) = &self.subscribe {
             out.send(text);
@@ -598,7 +584,7 @@ impl MarketSession for BinanceMarket {
     fn on_close(&mut self, at: Nanos, publish: &mut Publish<'_>) {
         self.opened = None;
         for feed in &mut self.feeds {
-            feed.sync.reset();
+            feed.reset();
             self.counters.gaps += 1;
             let why = GapReason::Disconnected;
             publish(Event::gap(at, feed.listed.id, why, 0, 0));
@@ -623,7 +609,7 @@ impl MarketSession for BinanceMarket {
     ) {
         for feed in 0..self.feeds.len() {
             if instrument.is_none_or(|id| id == self.feeds[feed].listed.id) {
-                self.feeds[feed].sync.reset();
+                self.feeds[feed].reset();
                 self.gap(at, feed, why, (0, 0), out, publish);
             }
         }

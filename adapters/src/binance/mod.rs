@@ -8,7 +8,6 @@ pub mod instruments;
 mod market;
 pub mod orders;
 mod scanner;
-mod sync;
 mod tape;
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,11 @@
 //! Every byte is checked. A step that does not find what it wants ends the scan, which says nothing
 //! but that the general parser has to look: a scanner never decides that a frame is bad.
 
-use kairos_logic::units::take_decimal;
+use kairos_logic::units::{Nanos, take_decimal};
 
 use super::levels::{Level, Levels, level};
-use super::symbols::{Listed, Symbols};
+use super::symbols::{Listed, SYMBOL_MAX, Symbols};
+use super::time::take_time;
 
 /// What is left of a frame.
 pub(crate) struct Cursor<'a> {
@@ -83,15 +84,23 @@ impl<'a> Cursor<'a> {
         Some(units)
     }
 
-    /// Passes a symbol and the quotation mark that ends it.
+    /// Passes a symbol and the quotation mark that ends it. What is not in the table is not passed,
+    /// so no byte that has to be escaped is.
     #[inline]
     pub(crate) fn symbol(&mut self, symbols: &Symbols) -> Option<Listed> {
-        let wanted = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
-        let len = self.rest.iter().take_while(|byte| wanted(byte)).count();
+        let len = self.rest.iter().take(SYMBOL_MAX + 1).position(|&byte| byte == b'"')?;
         let (text, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest.get(1..)?;
+        symbols.find(text)
+    }
+
+    /// Passes a time as RFC 3339 writes it and the quotation mark that ends it.
+    #[inline]
+    pub(crate) fn time(&mut self) -> Option<Nanos> {
+        let (time, rest) = take_time(self.rest)?;
         self.rest = rest;
         self.eat(b"\"")?;
-        symbols.find(text)
+        Some(time)
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! Instruments: out of a venue's own list, or out of nothing but a symbol.
 
 use kairos_logic::instrument::{Instrument, InstrumentTable};
-use kairos_logic::units::{Money, Price, Qty, VenueId};
+use kairos_logic::units::{Money, POW10, Price, Qty, VenueId};
 
 /// Decimals of a price where nothing describes the instrument.
 const UNDESCRIBED_PRICE_SCALE: u8 = 10;
@@ -128,8 +128,34 @@ pub enum ListError {
     },
 }
 
+/// Splits a symbol into base and quote currency: the first two of the parts between hyphens.
+/// Futures and swaps have more parts. `None` where there are fewer, or one is empty.
+#[must_use]
+pub fn split_at_hyphen(symbol: &str) -> Option<(&str, &str)> {
+    let mut parts = symbol.split('-');
+    let (base, quote) = (parts.next()?, parts.next()?);
+    (!base.is_empty() && !quote.is_empty()).then_some((base, quote))
+}
+
 /// Decimals of a text without its trailing zeros.
 pub(crate) fn decimals(text: &str) -> u8 {
     let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
     u8::try_from(fraction.trim_end_matches('0').len()).unwrap_or(u8::MAX)
+}
+
+/// Decimals of quantities, where there is room for them.
+const QTY_DECIMALS: u8 = 8;
+
+/// Decimals of quantities: as many of 8 as leave room for a thousand of the largest orders, and
+/// never fewer than the step has. `largest` is the largest order, in whole units.
+pub(crate) fn qty_scale(largest: i64, step_decimals: u8) -> u8 {
+    let fits = |scale: u8| {
+        let room = i64::MAX / 1_000 / POW10[usize::from(scale)];
+        largest < room
+    };
+    let mut scale = QTY_DECIMALS;
+    while scale > step_decimals && !fits(scale) {
+        scale -= 1;
+    }
+    scale
 }

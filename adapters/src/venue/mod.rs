@@ -2,14 +2,21 @@
 
 use kairos_logic::units::InstrumentId;
 
+pub(crate) mod backlog;
+pub(crate) mod batch;
 pub(crate) mod cursor;
 pub(crate) mod levels;
 pub mod listing;
+pub(crate) mod pace;
 pub(crate) mod report;
+pub(crate) mod standing;
 pub(crate) mod symbols;
+pub(crate) mod sync;
 pub(crate) mod tape;
+pub(crate) mod time;
 pub(crate) mod trust;
 
+pub use batch::{Batch, Part, Quote, Trade};
 pub use levels::{Level, Levels};
 
 /// Why a session can not be made.
@@ -31,5 +38,13 @@ pub enum SetupError {
     ForeignInstrument {
         /// Which.
         id: InstrumentId,
+    },
+    /// Two instruments of which the venue's messages do not tell one from the other.
+    #[error("instruments {id:?} and {other:?} have one name in the venue's messages")]
+    SameName {
+        /// One of them.
+        id: InstrumentId,
+        /// The other.
+        other: InstrumentId,
     },
 }

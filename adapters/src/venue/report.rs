@@ -1,7 +1,7 @@
 //! From levels to events: what the messages of all venues have in common.
 
 use kairos_logic::event::{Event, Flags};
-use kairos_logic::units::{InstrumentId, Nanos, Side, Stamp};
+use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, Stamp};
 
 use super::levels::Level;
 
@@ -39,6 +39,20 @@ impl Head {
         let event = Event::book(at, venue_at, self.instrument, side, price, qty, update, flags);
         stamped(event, self.recv)
     }
+}
+
+/// The levels of a whole book, marked as a snapshot; a book without levels is one event.
+pub(crate) fn whole(
+    levels: impl ExactSizeIterator<Item = (Side, Level)>,
+) -> impl Iterator<Item = Marked> {
+    let flags = Flags::SNAPSHOT.with(Flags::CLEAR).with(Flags::LAST);
+    let none = (Side::Buy, Level { price: Price(0), qty: Qty(0) }, flags);
+    let none = (levels.len() == 0).then_some(none);
+    let levels = marked(levels, Flags::SNAPSHOT).enumerate().map(|(n, (side, level, flags))| {
+        let first = if n == 0 { Flags::CLEAR } else { Flags::NONE };
+        (side, level, flags.with(first))
+    });
+    none.into_iter().chain(levels)
 }
 
 #[inline]

@@ -3,8 +3,8 @@
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, VenueId};
 
-/// Longest symbol that is looked up, in bytes. The venue's longest is below 20.
-const SYMBOL_MAX: usize = 23;
+/// Longest symbol that is looked up, in bytes. The longest of any venue is below 20.
+pub(crate) const SYMBOL_MAX: usize = 23;
 
 /// What a decoder must know of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ struct Entry {
 /// Symbols of one venue: open addressing, at most half full.
 #[derive(Clone, Debug)]
 pub(crate) struct Symbols {
-    entries: Vec<Option<Entry>>, // a power of two, at least twice the number of symbols
+    entries: Vec<Option<Entry>>, // a power of two, at least twice the number of names
     mask: usize,                 // entries.len() - 1
 }
 
@@ -38,7 +38,18 @@ impl Symbols {
         venue: VenueId,
         instruments: &[InstrumentId],
     ) -> Self {
-        let size = (instruments.len() * 2).next_power_of_two().max(8);
+        Self::with_aliases(table, venue, instruments, |_| None)
+    }
+
+    /// As [`Self::new`], with further names of instruments that the venue may use for them. What is
+    /// the symbol of one instrument is no name of another.
+    pub(crate) fn with_aliases(
+        table: &InstrumentTable,
+        venue: VenueId,
+        instruments: &[InstrumentId],
+        alias: fn(&str) -> Option<String>,
+    ) -> Self {
+        let size = (instruments.len() * 4).next_power_of_two().max(8);
         let mut symbols = Self { entries: vec![None; size], mask: size - 1 };
         for (slot, &id) in (0_u16..).zip(instruments) {
             let Some(instrument) = table.instrument(id).filter(|it| it.venue == venue) else {
@@ -51,6 +62,15 @@ impl Symbols {
                 qty_scale: instrument.qty_scale,
             };
             symbols.insert(instrument.symbol.as_bytes(), listed);
+        }
+        for &id in instruments {
+            let symbol = table.instrument(id).map_or("", |it| &it.symbol);
+            let listed = symbols.find(symbol.as_bytes()).filter(|it| it.id == id);
+            if let (Some(listed), Some(alias)) = (listed, alias(symbol))
+                && symbols.find(alias.as_bytes()).is_none()
+            {
+                symbols.insert(alias.as_bytes(), listed);
+            }
         }
         symbols
     }

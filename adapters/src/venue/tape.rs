@@ -101,6 +101,17 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub(crate) fn is_null(self) -> bool {
+        matches!(self.0.first(), Some(Node::Static(StaticNode::Null)))
+    }
+
+    pub(crate) fn signed(self) -> Result<i64, Fault> {
+        match self.0.first() {
+            Some(&Node::Static(StaticNode::I64(number))) => Ok(number),
+            Some(_) | None => i64::try_from(self.integer()?).map_err(|_| Fault::Number),
+        }
+    }
+
     pub(crate) fn boolean(self) -> Result<bool, Fault> {
         match self.0.first() {
             Some(&Node::Static(StaticNode::Bool(value))) => Ok(value),

@@ -308,6 +308,8 @@ words! {
         Shallow = 6 "shallow",
         /// A snapshot is older than the updates waiting for it.
         SnapshotTooOld = 7 "snapshot_too_old",
+        /// The book's checksum is another than the venue says: `expected` is the venue's, `found` ours.
+        Checksum = 8 "checksum",
     }
 }
 
