@@ -7,11 +7,13 @@
 
 mod hyphen;
 mod kucoin;
+mod link;
 mod okx;
 
 use std::hint::black_box;
 
 use kairos_adapters::binance::{Decoded, Decoder};
+use kairos_adapters::venues::Venue;
 use kairos_logic::instrument::{Instrument, InstrumentTable};
 use kairos_logic::units::{
     CurrencyId, InstrumentId, Money, Price, Qty, Side, VenueId, parse_decimal,
@@ -46,6 +48,15 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
     }
     okx::run(bench, &mut found)?;
     kucoin::run(bench, &mut found)?;
+    let table = table();
+    for (name, kind) in [("trade", Kind::Trade), ("book_ticker", Kind::BookTicker)] {
+        let messages = &Messages::new(&mut traffic, MESSAGES, |_| kind);
+        let mut decoder = Decoder::new(&table, VenueId(0), &[InstrumentId(0)]);
+        let way = link::Way { venue: Venue::Binance, name, table: &table, messages };
+        way.run(bench, &mut found, |it| keep(&decoder.scan(it)))?;
+    }
+    okx::way(bench, &mut found)?;
+    kucoin::way(bench, &mut found)?;
     found.note("all readers decode prices and quantities into scaled integers");
     Ok(found)
 }

@@ -503,10 +503,11 @@ impl Gateway {
                         act(Action::Text(text.clone()));
                         act(Action::Text(text));
                     }
-                    Some(Harm::Reorder(_)) => match client.held.replace((class, text)) {
-                        Some((_, before)) => act(Action::Text(before)),
-                        None => {}
-                    },
+                    Some(Harm::Reorder(_)) => {
+                        if let Some((_, before)) = client.held.replace((class, text)) {
+                            act(Action::Text(before));
+                        }
+                    }
                     Some(Harm::Corrupt(_)) => act(Action::Text(self.faults.corrupt(&text))),
                     Some(Harm::Flip(_)) => act(Action::Text(self.faults.flip(&text))),
                     Some(Harm::Cut) => {

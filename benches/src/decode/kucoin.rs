@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 
 use kairos_adapters::kucoin::{Decoded, Decoder};
+use kairos_adapters::venues::Venue;
 use kairos_logic::units::{InstrumentId, Side, VenueId};
 use serde::Deserialize;
 
 use super::hyphen::{MESSAGES, Numbers, SYMBOL, agree, table};
+use super::link::Way;
 use super::{Race, Typed, keep, price, qty};
 use crate::report::Findings;
 use crate::traffic::Messages;
@@ -42,6 +44,14 @@ pub(super) fn run(bench: &mut Bench, found: &mut Findings) -> Result<(), Trouble
         );
     }
     Ok(())
+}
+
+/// Trades on the whole way through a link.
+pub(super) fn way(bench: &mut Bench, found: &mut Findings) -> Result<(), Trouble> {
+    let (table, messages) = (table("kucoin"), messages(Kind::Trade, MESSAGES));
+    let mut scanner = decoder();
+    let way = Way { venue: Venue::Kucoin, name: "trade", table: &table, messages: &messages };
+    way.run(bench, found, |it| keep(&scanner.scan(it)))
 }
 
 fn decoder() -> Decoder {

@@ -30,21 +30,21 @@ use crate::harness::{Content, fused};
 /// Every kind of fault, and every how many milliseconds it comes. With five venues something goes
 /// wrong more than once a second.
 const FAULTS: [(&str, u64); 15] = [
-    ("drop", 5_000),
-    ("duplicate", 7_000),
-    ("reorder", 9_000),
-    ("corrupt", 8_000),
-    ("flip", 11_000),
-    ("cut", 6_500),
-    ("stall=1500", 9_500),
-    ("close=1001", 7_500),
-    ("huge=17", 29_000),
-    ("refuse=700", 8_500),
-    ("slow=1500", 6_000),
-    ("certificate=name", 5_500),
-    ("certificate=expired", 8_200),
-    ("handshake=503", 4_500),
-    ("rest=503", 6_200),
+    ("drop", 2_000),
+    ("duplicate", 3_000),
+    ("reorder", 4_000),
+    ("corrupt", 5_000),
+    ("flip", 7_000),
+    ("cut", 11_000),
+    ("stall=1500", 17_000),
+    ("close=1001", 13_000),
+    ("huge=1", 19_000),
+    ("refuse=700", 23_000),
+    ("slow=1500", 14_500),
+    ("certificate=name", 9_500),
+    ("certificate=expired", 31_000),
+    ("handshake=503", 9_000),
+    ("rest=503", 8_500),
 ];
 
 /// Longest time until everything is whole again: waits have doubled, venues asked to be left alone.
@@ -242,7 +242,12 @@ fn five_venues_in_a_storm_end_whole_and_replay_equal() {
     );
     let struck: u64 = story.faults.values().sum();
     assert!(struck >= seconds, "{:?}", story.faults);
-    assert!(story.gaps > 0 && story.malformed > 0 && story.links_down > 0 && story.refused > 0);
+    assert!(story.gaps > 0 && story.links_down > 0, "{} {}", story.gaps, story.links_down);
+    if seconds >= 30 {
+        // Shorter storms end before every kind has come.
+        assert!(story.malformed > 0 && story.refused > 0);
+        assert!(story.faults.len() >= 13, "{:?}", story.faults);
+    }
     assert!(story.broken.is_empty(), "gaps without a snapshot: {:?}", story.broken);
     for (id, instrument) in table.iter() {
         let venue = table.venue_name(instrument.venue);
