@@ -5,7 +5,9 @@
 //! allocation; and `serde_json` into typed, borrowed fields. Texts become integers by the same
 //! routine in all three, and before anything is measured all three must agree on every message.
 
+mod coinbase;
 mod hyphen;
+mod kraken;
 mod kucoin;
 mod link;
 mod okx;
@@ -13,6 +15,7 @@ mod okx;
 use std::hint::black_box;
 
 use kairos_adapters::binance::{Decoded, Decoder};
+use kairos_adapters::venue;
 use kairos_adapters::venues::Venue;
 use kairos_logic::instrument::{Instrument, InstrumentTable};
 use kairos_logic::units::{
@@ -57,6 +60,8 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
     }
     okx::way(bench, &mut found)?;
     kucoin::way(bench, &mut found)?;
+    coinbase::run(bench, &mut found)?;
+    kraken::run(bench, &mut found)?;
     found.note("all readers decode prices and quantities into scaled integers");
     Ok(found)
 }
@@ -72,7 +77,7 @@ fn measure(
     let typed = by_serde(kind);
     agree(&mut decoder, typed, messages)?;
     let mut tape = Decoder::new(&table, VenueId(0), &[InstrumentId(0)]);
-    Race { venue: "binance", name, per_sample, messages }.run(
+    Race { venue: "binance", name, per_sample, messages, general: SIMD_JSON }.run(
         bench,
         found,
         |it| keep(&decoder.scan(it)),
@@ -88,7 +93,12 @@ struct Race<'a> {
     name: &'a str,
     per_sample: usize,
     messages: &'a Messages,
+    general: General,
 }
+
+/// What the venue's general parser is made of: name in rows, name in ratios.
+type General = (&'static str, &'static str);
+const SIMD_JSON: General = ("simd-json", "simd_json");
 
 impl Race<'_> {
     fn run(
@@ -99,13 +109,13 @@ impl Race<'_> {
         mut by_tape: impl FnMut(&[u8]) + Send,
         mut by_serde: impl FnMut(&[u8]) + Send,
     ) {
-        let Self { venue, name, per_sample, messages } = self;
+        let Self { venue, name, per_sample, messages, general } = self;
         let row = |reader: &str| {
             let name = format!("{venue} {name} {} B, {reader}", messages.mean_len());
             Series::new(name, per_sample as u64)
         };
         let (mut scanner, mut tape, mut serde) =
-            (row("scanner"), row("simd-json"), row("serde_json"));
+            (row("scanner"), row(general.0), row("serde_json"));
         for _ in 0..ROUNDS {
             let (hot, _) = bench.two_cpus();
             let lap = Lap { bench, messages, per_sample };
@@ -119,7 +129,7 @@ impl Race<'_> {
         for series in [&scanner, &tape, &serde] {
             found.row(series);
         }
-        let ratio = format!("simd_json_over_scanner_{venue}_{name}");
+        let ratio = format!("{}_over_scanner_{venue}_{name}", general.1);
         found.asked(&ratio, tape.over(&scanner, 0.5), ">= 4 for trades");
         let ratio = format!("serde_json_over_scanner_{venue}_{name}");
         found.ratio(ratio, serde.over(&scanner, 0.5));
@@ -192,6 +202,20 @@ enum Typed {
     Trade { price: Price, qty: Qty, id: u64, aggressor: Side },
     Quote([(Price, Qty); 2]),
     Depth(Vec<(Price, Qty)>),
+}
+
+impl Typed {
+    fn trade(it: &venue::Trade) -> Self {
+        Self::Trade { price: it.price, qty: it.qty, id: it.id, aggressor: it.aggressor }
+    }
+
+    fn quote(it: &venue::Quote) -> Self {
+        Self::Quote([(it.bid.price, it.bid.qty), (it.ask.price, it.ask.qty)])
+    }
+
+    fn depth(levels: &[(Side, venue::Level)]) -> Self {
+        Self::Depth(levels.iter().map(|(_, it)| (it.price, it.qty)).collect())
+    }
 }
 
 /// Reads messages of one kind: the types below borrow their text and are chosen in advance, which

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::hyphen::{MESSAGES, Numbers, SYMBOL, agree, table};
 use super::link::Way;
-use super::{Race, Typed, keep, price, qty};
+use super::{Race, SIMD_JSON, Typed, keep, price, qty};
 use crate::report::Findings;
 use crate::traffic::Messages;
 use crate::{Bench, Trouble};
@@ -35,7 +35,7 @@ pub(super) fn run(bench: &mut Bench, found: &mut Findings) -> Result<(), Trouble
         let messages = messages(kind, MESSAGES);
         let (mut scanner, mut tape, typed) = (decoder(), decoder(), by_serde(kind));
         check(kind, &messages)?;
-        Race { venue: "okx", name, per_sample, messages: &messages }.run(
+        Race { venue: "okx", name, per_sample, messages: &messages, general: SIMD_JSON }.run(
             bench,
             found,
             |it| keep(&scanner.scan(it)),
