@@ -196,20 +196,24 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the lock, waiting up to 100 ms: a reader that probes for life holds it for an instant.
     pub(crate) fn take(dir: &Dir) -> Result<Lock, Error> {
-        let path = dir.lock();
+        Lock::take_at(&dir.lock(), &dir.root)
+    }
+
+    /// As [`Self::take`], for any lock of the directory `root`.
+    pub(crate) fn take_at(path: &Path, root: &Path) -> Result<Lock, Error> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(FILE_MODE)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
+            .open(path)
+            .map_err(Error::io("open", path))?;
         let deadline = Instant::now() + Duration::from_millis(100);
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
+                Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -218,12 +222,12 @@ impl Lock {
                     // The text is a courtesy; without it the error is still complete.
                     let _ = (&file).take(200).read_to_string(&mut owner);
                     let owner = if owner.trim().is_empty() { "unnamed" } else { owner.trim() };
-                    return Err(Error::Owned { dir: dir.root.clone(), owner: owner.into() });
+                    return Err(Error::Owned { dir: root.to_path_buf(), owner: owner.into() });
                 }
             }
         }
         let lock = Lock { file };
-        lock.write_owner(&path, &format!("pid {}", std::process::id()))?;
+        lock.write_owner(path, &format!("pid {}", std::process::id()))?;
         Ok(lock)
     }
 
@@ -245,7 +249,12 @@ impl Drop for Lock {
 
 /// Whether a living process owns the journal.
 pub(crate) fn is_owned(dir: &Dir) -> bool {
-    let Ok(file) = File::open(dir.lock()) else { return false };
+    is_locked(&dir.lock())
+}
+
+/// Whether a living process holds the lock at `path`.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
@@ -461,6 +470,14 @@ fn statfs(path: &Path) -> Option<libc::statfs> {
 /// Bytes that an unprivileged process may still allocate where `path` is.
 pub(crate) fn free_bytes(path: &Path) -> u64 {
     statfs(path).map_or(0, |it| it.f_bavail.saturating_mul(it.f_bsize.unsigned_abs()))
+}
+
+/// Whether `dir` lies in memory; else the name of its file system.
+pub(crate) fn memory_file_system(dir: &Path) -> Result<(), String> {
+    match statfs(dir).map(|it| it.f_type & 0xffff_ffff) {
+        Some(0x0102_1994 | 0x9584_58f6) => Ok(()), // tmpfs, hugetlbfs
+        _ => Err(unfit_file_system(dir).map_or_else(|| "ext4 or xfs".into(), |(name, _)| name)),
+    }
 }
 
 /// Judges the file system of `dir`: `None` if it is fit, else its name and the rule.

@@ -40,6 +40,8 @@ pub enum Verdict {
     Corrupt,
     /// Nobody can say how far the journal was durable.
     NoWatermark,
+    /// The run wrote into a ring in memory that is gone, although the host has not died.
+    HotLost,
 }
 
 impl fmt::Display for Verdict {
@@ -52,6 +54,7 @@ impl fmt::Display for Verdict {
             Verdict::Torn => "TORN",
             Verdict::Corrupt => "CORRUPT",
             Verdict::NoWatermark => "NO_WATERMARK",
+            Verdict::HotLost => "HOT_LOST",
         })
     }
 }
@@ -111,6 +114,7 @@ pub struct Recovery {
 }
 
 /// What a new run continues.
+#[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) report: Report,
     pub(crate) uuid: Option<[u8; 16]>,
@@ -149,8 +153,16 @@ pub fn recover_with(dir: &Path, how: &Recovery) -> Result<Report, Error> {
     Ok(found.report)
 }
 
-/// As [`recover_with`], by the owner of the lock.
+/// As [`recover_with`], by the owner of the lock. What is left in a ring in memory is taken first.
 pub(crate) fn recover_owned(dir: &Dir, how: &Recovery) -> Result<Found, Error> {
+    match crate::archive::take_rest(dir, how)? {
+        Some(found) => Ok(found),
+        None => recover_settled(dir, how),
+    }
+}
+
+/// As [`recover_owned`], where no ring holds anything of this journal.
+pub(crate) fn recover_settled(dir: &Dir, how: &Recovery) -> Result<Found, Error> {
     dir.remove_temporary()?;
     let boot_now = match how.boot_id {
         Some(id) => id,
@@ -161,6 +173,35 @@ pub(crate) fn recover_owned(dir: &Dir, how: &Recovery) -> Result<Found, Error> {
     case.judge(dir)?;
     case.apply(dir)?;
     Ok(case.into_found())
+}
+
+/// Judges a journal that another process has recovered, and changes nothing.
+///
+/// # Errors
+/// As [`recover`], and [`Error::NotEnded`] if the other process has left anything open.
+pub(crate) fn examine(dir: &Dir, how: &Recovery) -> Result<Found, Error> {
+    let boot_now = match how.boot_id {
+        Some(id) => id,
+        None => boot_id()?,
+    };
+    let mut case = Case::new(how, boot_now);
+    case.read(dir)?;
+    case.judge(dir)?;
+    let is_running = case.runs.iter().any(|it| it.status == RunStatus::Running);
+    if !case.report.already_sealed || is_running {
+        let reason = "its last run is not sealed".to_string();
+        return Err(Error::NotEnded { dir: dir.root.clone(), reason });
+    }
+    Ok(case.into_found())
+}
+
+/// The story of a run whose ring is gone.
+pub(crate) fn hot_lost(how: &Recovery, boot_now: [u8; 16], run: u64, reason: String) -> Report {
+    let mut report = Case::new(how, boot_now).report;
+    report.verdict = Verdict::HotLost;
+    report.reason = reason;
+    report.run = run;
+    report
 }
 
 /// Everything recovery knows, and what it decided.
@@ -290,7 +331,7 @@ impl<'a> Case<'a> {
             Verdict::Crashed | Verdict::Cut | Verdict::Torn => {
                 self.how.mode != Mode::Absolute || self.report.already_sealed
             }
-            Verdict::Corrupt | Verdict::NoWatermark => self.may_force(),
+            Verdict::Corrupt | Verdict::NoWatermark | Verdict::HotLost => self.may_force(),
         };
         if accepted {
             return Ok(());
@@ -437,7 +478,8 @@ impl<'a> Case<'a> {
                 | Verdict::Cut
                 | Verdict::Torn
                 | Verdict::Corrupt
-                | Verdict::NoWatermark => {
+                | Verdict::NoWatermark
+                | Verdict::HotLost => {
                     (Verdict::NoWatermark, format!("{} is missing", dir.durable().display()))
                 }
             };
@@ -494,9 +536,11 @@ impl<'a> Case<'a> {
             Verdict::Crashed if class == Tail::Zero => SealReason::CrashedZero,
             Verdict::Crashed => SealReason::CrashedInFlight,
             Verdict::Cut => SealReason::Cut,
-            Verdict::Torn | Verdict::Corrupt | Verdict::NoWatermark | Verdict::Empty => {
-                SealReason::Torn
-            }
+            Verdict::Torn
+            | Verdict::Corrupt
+            | Verdict::NoWatermark
+            | Verdict::HotLost
+            | Verdict::Empty => SealReason::Torn,
         });
         if self.reason == Some(SealReason::Torn) {
             let (count, last) = later_frames(&segment.view, segment.scan.end);
@@ -604,7 +648,9 @@ impl<'a> Case<'a> {
                     Verdict::Crashed => RunStatus::CrashSealed,
                     Verdict::Cut => RunStatus::Cut,
                     Verdict::Torn => RunStatus::Torn,
-                    Verdict::Corrupt | Verdict::NoWatermark => RunStatus::Quarantined,
+                    Verdict::Corrupt | Verdict::NoWatermark | Verdict::HotLost => {
+                        RunStatus::Quarantined
+                    }
                 }
             };
             manifest::end(dir, run, status, last, self.report.at_ns)?;

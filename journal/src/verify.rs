@@ -58,7 +58,7 @@ impl Finding {
         }
     }
 
-    fn note(file: &Path, reason: String) -> Finding {
+    pub(crate) fn note(file: &Path, reason: String) -> Finding {
         Finding { severity: Severity::Note, ..Finding::damage(file, None, None, reason) }
     }
 }
@@ -253,6 +253,7 @@ fn as_finding(dir: &Dir, bad: Error) -> Result<Finding, Error> {
         | Error::Refused { .. }
         | Error::Option { .. }
         | Error::FileSystem { .. }
+        | Error::Archiver { .. }
         | Error::NotEnded { .. } => Err(bad),
     }
 }

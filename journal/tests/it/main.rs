@@ -6,6 +6,7 @@
 mod common;
 mod damage;
 mod faults;
+mod hot;
 mod kill;
 mod lifecycle;
 mod model;
