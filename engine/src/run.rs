@@ -214,7 +214,8 @@ pub fn run_on(
         if signals.kill.swap(false, Ordering::AcqRel) {
             meters.want(Verb::Kill);
         }
-        lag.judge(shared.durable_lag_ns(), &meters, audience);
+        let archiver = || shared.archiver().map(|it| it.to_string());
+        lag.judge(shared.durable_lag_ns(), archiver, &meters, audience);
         if let (Status::Failed(failure), false) = (shared.status(), told) {
             told = true;
             audience.alarm(&format!("journal: {}; trading halts", failure.message));
