@@ -140,7 +140,7 @@ impl Error {
         match self {
             Error::Damaged(_) | Error::Refused { .. } | Error::Version { .. } => Class::Damaged,
             Error::Foreign { file, .. } => {
-                if file.extension().is_some_and(|it| it == "jnl") {
+                if file.extension().is_some_and(|it| it == "jnl" || it == "zst") {
                     Class::Damaged
                 } else {
                     Class::Unavailable

@@ -62,6 +62,10 @@ impl Dir {
         self.root.join(format!("recovery-{run:08}.json"))
     }
 
+    pub(crate) fn pruned(&self) -> PathBuf {
+        self.root.join("pruned.json")
+    }
+
     pub(crate) fn torn(&self, run: u64, segment: u64) -> PathBuf {
         self.root.join(format!("{run:08}-{segment:012}.torn"))
     }
@@ -108,8 +112,16 @@ impl Dir {
         }
     }
 
-    /// All segments by number (and run), left-over temporary files apart.
+    /// All segments by number (and run), left-over temporary files and pruned ones apart.
     pub(crate) fn segments(&self) -> Result<Vec<SegFile>, Error> {
+        let found = self.all_segments()?;
+        // After the listing: a pruning writes its record before it removes the first file.
+        let pruned = crate::retain::pruned(self)?.segment;
+        Ok(found.into_iter().filter(|it| it.segment > pruned).collect())
+    }
+
+    /// As [`Self::segments`], pruned ones included.
+    pub(crate) fn all_segments(&self) -> Result<Vec<SegFile>, Error> {
         let seg = self.seg();
         let entries = match fs::read_dir(&seg) {
             Ok(entries) => entries,
@@ -124,7 +136,8 @@ impl Dir {
                 continue; // a segment that was being prepared
             }
             let path = entry.path();
-            let numbers = name.strip_suffix(".jnl").and_then(|name| name.split_once('-'));
+            let plain = name.strip_suffix(".zst").unwrap_or(&name);
+            let numbers = plain.strip_suffix(".jnl").and_then(|name| name.split_once('-'));
             let numbers = numbers.and_then(|(run, segment)| {
                 let exact = run.len() == 8 && segment.len() == 12;
                 exact.then_some(())?;
@@ -134,7 +147,7 @@ impl Dir {
                 return Err(Error::Foreign {
                     found: format!("file name {name:?}"),
                     file: path,
-                    rule: "seg/ holds RRRRRRRR-SSSSSSSSSSSS.jnl only",
+                    rule: "seg/ holds RRRRRRRR-SSSSSSSSSSSS.jnl only, compressed with .zst",
                 });
             };
             // The keeper may unlink an unused segment under a reader's feet.
@@ -145,7 +158,9 @@ impl Dir {
             };
             found.push(SegFile { segment, run, path, len });
         }
-        found.sort_by_key(|it| (it.segment, it.run));
+        // Both forms for a moment, or after a kill in it: the plain one sorts first, and either will do.
+        found.sort_by(|a, b| (a.segment, a.run, &a.path).cmp(&(b.segment, b.run, &b.path)));
+        found.dedup_by(|b, a| (a.segment, a.run) == (b.segment, b.run));
         Ok(found)
     }
 

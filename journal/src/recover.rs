@@ -19,6 +19,7 @@ use crate::files::{
 use crate::layout::{SealReason, SegmentState, StateSlot};
 use crate::manifest::{self, RunStatus, hex, write_digested};
 use crate::options::Mode;
+use crate::retain::Pruned;
 use crate::scan::{Tail, later_frames, tail};
 use crate::verify::{Examined, Finding, chain_flaw, order_flaws};
 
@@ -209,6 +210,7 @@ struct Case<'a> {
     how: &'a Recovery,
     boot_now: [u8; 16],
     segments: Vec<Examined>,
+    pruned: Pruned,
     marks: Option<Watermarks>,
     runs: Vec<manifest::RunInfo>,
     last_run: u64,
@@ -250,6 +252,7 @@ impl<'a> Case<'a> {
             how,
             boot_now,
             segments: Vec::new(),
+            pruned: Pruned::default(),
             marks: None,
             runs: Vec::new(),
             last_run: 0,
@@ -268,6 +271,7 @@ impl<'a> Case<'a> {
 
     /// Maps and scans; refuses what no mode may repair in place.
     fn read(&mut self, dir: &Dir) -> Result<(), Error> {
+        self.pruned = crate::retain::pruned(dir)?;
         let files = dir.segments()?;
         let total: u64 = files.iter().map(|it| it.len).sum();
         let mut before = 0;
@@ -278,7 +282,7 @@ impl<'a> Case<'a> {
             before += file.len;
             self.segments.push(Examined::open(file.clone(), is_old)?);
         }
-        if let Some(flaw) = order_flaws(&self.segments).into_iter().next() {
+        if let Some(flaw) = order_flaws(&self.segments, &self.pruned).into_iter().next() {
             return Err(Error::Damaged(Box::new(flaw)));
         }
         self.marks = read_watermarks(dir)?;
@@ -359,12 +363,13 @@ impl<'a> Case<'a> {
                 continue;
             }
             let before = last.map(|last| &self.segments[last]);
-            let follows = segment.scan.start.is_some() && chain_flaw(before, segment).is_none();
+            let follows =
+                segment.scan.start.is_some() && chain_flaw(before, segment, &self.pruned).is_none();
             let is_after_open = before.is_some_and(|it| it.state.is_none());
             let open_end = is_after_open && before.is_some_and(|it| !it.scan.closed);
             if segment.state.is_some() {
                 // Sealed segments are history: a broken chain among them is damage, whatever the boot.
-                let flaw = chain_flaw(before, segment);
+                let flaw = chain_flaw(before, segment, &self.pruned);
                 let flaw = flaw.or_else(|| {
                     is_after_open.then(|| segment.damage(0, "sealed, but the one before is open"))
                 });
@@ -524,7 +529,8 @@ impl<'a> Case<'a> {
         report.offset = Some(segment.scan.end as u64);
         report.boot_then = Some(hex(&segment.header.boot_id));
         let last_seq = segment.scan.last_seq();
-        report.kept = (last_seq > 0).then_some((1, last_seq));
+        let first_seq = self.pruned.last_seq + 1;
+        report.kept = (last_seq >= first_seq).then_some((first_seq, last_seq));
         let is_sealed = segment.state.is_some();
         report.already_sealed = is_sealed && self.closed.is_empty();
         if is_sealed {

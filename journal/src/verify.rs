@@ -9,6 +9,7 @@ use crate::files::{Dir, SegFile, Watermark, boot_id, read_watermarks};
 use crate::layout::{FRAMES_AT, PAGE, SealReason, SegmentHeader, SegmentState, StateSlot};
 use crate::manifest::{self, RunInfo, RunStatus};
 use crate::reader::read_header;
+use crate::retain::Pruned;
 use crate::scan::{Scan, Tail, View, scan, tail, trust};
 
 /// How bad a finding is.
@@ -117,6 +118,8 @@ pub(crate) struct Examined {
     pub(crate) state: Option<StateSlot>,
     pub(crate) stray: Option<u64>,
     pub(crate) scan: Scan,
+    /// What is wrong with a sealed segment whose decompressed bytes were given back.
+    checked: Option<Vec<Finding>>,
     /// Sealed, and not read again: `scan` repeats what the seal says.
     pub(crate) is_trusted: bool,
 }
@@ -131,7 +134,26 @@ impl Examined {
         let trusted = trusted.and_then(|slot| trust(&view, &header, slot));
         let is_trusted = trusted.is_some();
         let scan = trusted.unwrap_or_else(|| scan(&view, &header, &mut |_, _| {}));
-        Ok(Examined { view, header, state: page.newest, stray: page.stray, scan, is_trusted, file })
+        let (state, stray) = (page.newest, page.stray);
+        let checked = None;
+        let mut examined = Examined { view, header, state, stray, scan, is_trusted, checked, file };
+        if examined.view.is_packed() && !is_trusted {
+            // One segment's bytes in memory at a time, however many there are.
+            let mut found = examined.check_packed();
+            if let Some(slot) = &examined.state {
+                found.extend(examined.check_sealed(slot));
+            }
+            examined.checked = Some(found);
+            examined.view.release();
+        }
+        Ok(examined)
+    }
+
+    /// Only a sealed segment is compressed, and its file carries digests of its own.
+    fn check_packed(&self) -> Vec<Finding> {
+        let unsealed = self.state.is_none().then(|| "compressed, but not sealed".to_string());
+        let reasons = self.view.check_packed().into_iter().chain(unsealed);
+        reasons.map(|reason| self.damage(0, reason)).collect()
     }
 
     pub(crate) fn is_quarantined(&self) -> bool {
@@ -144,6 +166,9 @@ impl Examined {
 
     /// What is wrong with a sealed segment, taken alone.
     pub(crate) fn check_sealed(&self, slot: &StateSlot) -> Vec<Finding> {
+        if let Some(found) = &self.checked {
+            return found.clone();
+        }
         let mut found = Vec::new();
         if let Some(offset) = self.stray {
             found.push(self.damage(offset, "state page: bytes outside a valid slot"));
@@ -228,13 +253,14 @@ pub fn verify_with(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Fin
         }
         progress(done, total);
     }
-    check_order(&mut all, &segments);
+    let pruned = crate::retain::pruned(&dir)?;
+    check_order(&mut all, &segments, &pruned);
     for (at, segment) in segments.iter().enumerate() {
-        check_segment(&mut all, &segments, at, segment);
+        check_segment(&mut all, &segments, at, segment, &pruned);
     }
     let runs = manifest::read_all(&dir)?;
     check_watermark(&dir, &mut all, &segments, runs.is_empty())?;
-    check_manifests(&dir, &mut all, &segments, runs);
+    check_manifests(&dir, &mut all, &segments, runs, &pruned);
     check_reports(&dir, &mut all)?;
     Ok(all)
 }
@@ -258,17 +284,17 @@ fn as_finding(dir: &Dir, bad: Error) -> Result<Finding, Error> {
     }
 }
 
-/// Numbers must be dense from 1, runs must not fall, and all must have one name.
-fn check_order(all: &mut Findings, segments: &[Examined]) {
-    for finding in order_flaws(segments) {
+/// Numbers must be dense from 1 or the last pruned one, runs must not fall, all must have one name.
+fn check_order(all: &mut Findings, segments: &[Examined], pruned: &Pruned) {
+    for finding in order_flaws(segments, pruned) {
         all.findings.push(finding);
     }
 }
 
 /// As [`check_order`]; also used by recovery.
-pub(crate) fn order_flaws(segments: &[Examined]) -> Vec<Finding> {
+pub(crate) fn order_flaws(segments: &[Examined], pruned: &Pruned) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut expected = 1;
+    let mut expected = pruned.segment + 1;
     let mut before: Option<&Examined> = None;
     for segment in segments {
         let number = segment.header.segment;
@@ -294,11 +320,16 @@ pub(crate) fn order_flaws(segments: &[Examined]) -> Vec<Finding> {
     found
 }
 
-/// Why `segment` does not continue `before`; `None`: it does.
-pub(crate) fn chain_flaw(before: Option<&Examined>, segment: &Examined) -> Option<Finding> {
+/// Why `segment` does not continue `before`, or what was pruned; `None`: it does.
+pub(crate) fn chain_flaw(
+    before: Option<&Examined>,
+    segment: &Examined,
+    pruned: &Pruned,
+) -> Option<Finding> {
     let start = segment.scan.start?;
+    let first = (pruned.segment, pruned.last_seq, pruned.last_crc);
     let expected =
-        before.map_or((0, 0, 0), |it| (it.header.segment, it.scan.last_seq(), it.scan.chain.crc));
+        before.map_or(first, |it| (it.header.segment, it.scan.last_seq(), it.scan.chain.crc));
     let found = (start.prev_segment, start.prev_last_seq, start.prev_crc);
     (expected != found).then(|| {
         let reason = format!(
@@ -309,11 +340,17 @@ pub(crate) fn chain_flaw(before: Option<&Examined>, segment: &Examined) -> Optio
     })
 }
 
-fn check_segment(all: &mut Findings, segments: &[Examined], at: usize, segment: &Examined) {
+fn check_segment(
+    all: &mut Findings,
+    segments: &[Examined],
+    at: usize,
+    segment: &Examined,
+    pruned: &Pruned,
+) {
     all.segments += 1;
     if !segment.is_quarantined() {
         let before = segments[..at].iter().rev().find(|it| !it.is_quarantined());
-        all.findings.extend(chain_flaw(before, segment));
+        all.findings.extend(chain_flaw(before, segment, pruned));
         all.frames += segment.scan.frames;
         all.events += segment.scan.events;
         all.bytes += (segment.scan.end - FRAMES_AT) as u64;
@@ -440,6 +477,7 @@ fn check_manifests(
     all: &mut Findings,
     segments: &[Examined],
     runs: Vec<manifest::MaybeRun>,
+    pruned: &Pruned,
 ) {
     let mut known = Vec::new();
     for run in runs {
@@ -463,6 +501,7 @@ fn check_manifests(
     for run in &known {
         let path = dir.manifest(run.run);
         match run.status {
+            RunStatus::Ended if run.run <= pruned.run => {} // its segments are gone, as decided
             RunStatus::Ended => {
                 let last = segments.iter().rfind(|it| it.header.run == run.run);
                 let last_seq = last.map(|it| it.scan.last_seq());

@@ -12,21 +12,26 @@
 mod copy;
 mod disk;
 mod resume;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::files::{Dir, Lock, Watermark, boot_id};
 use crate::options::{Mode, Options};
 use crate::recover::{Found, Recovery, recover_settled};
+use crate::retain::Retention;
 use crate::ring::{ArchivePage, ArchiverState, EngineSeen, RingDir};
 
 use copy::Copying;
 use disk::Disk;
 pub use disk::{Probe, Step};
 pub(crate) use resume::take_rest;
+pub use upkeep::Kept;
+use upkeep::Upkeep;
 
 /// Where the archiver reads and writes, and how often. `new` gives the documented configuration.
 #[derive(Clone, Debug)]
@@ -47,6 +52,10 @@ pub struct ArchiveOptions {
     pub verify_at_start_bytes: u64,
     /// Refuse where development warns: file systems other than ext4 and xfs.
     pub strict: bool,
+    /// Level of zstd for sealed segments, in `[1, 19]`; `None` leaves them as they are. 3.
+    pub compress: Option<i32>,
+    /// Old runs to remove; `None` keeps everything.
+    pub retention: Option<Retention>,
     /// Return once everything is on disk and no engine lives, rather than wait for the next one.
     pub until_caught_up: bool,
     /// The host's boot; `None`: ask the kernel. Tests pretend another.
@@ -68,6 +77,8 @@ impl ArchiveOptions {
             accept_loss: false,
             verify_at_start_bytes: 1 << 30,
             strict: false,
+            compress: Some(3),
+            retention: None,
             until_caught_up: false,
             boot_id: None,
             probe: Probe::default(),
@@ -84,6 +95,8 @@ pub struct Progress {
     pub run: u64,
     /// The last event on disk.
     pub durable_seq: u64,
+    /// What was compressed and removed.
+    pub kept: Kept,
     /// The segment it is in.
     pub segment: u64,
     /// Bytes copied by this process.
@@ -110,6 +123,8 @@ pub struct Archiver {
     retry_at: Option<Instant>, // the disk was full
     progress: Progress,
     warnings: Vec<String>,
+    upkeep: Upkeep,
+    alone: Arc<Mutex<()>>, // see `Upkeep`
 }
 
 /// Copies until `stop`, and tells `report` about once a second.
@@ -122,8 +137,45 @@ pub fn run(
     stop: &AtomicBool,
     report: &mut dyn FnMut(&Progress),
 ) -> Result<(), Error> {
-    let until_caught_up = options.until_caught_up;
     let mut archiver = Archiver::open(options)?;
+    let alone = Arc::clone(&archiver.alone);
+    let nothing = Upkeep::new(archiver.dir.clone(), None, None, alone);
+    let mut upkeep = std::mem::replace(&mut archiver.upkeep, nothing);
+    let kept = Mutex::new(Kept::default());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Acquire) {
+                let worked = upkeep.step();
+                kept.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&upkeep.kept);
+                if !worked {
+                    rest(&over, Duration::from_secs(1));
+                }
+            }
+        });
+        let done = copy(&mut archiver, stop, &mut |progress| {
+            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            report(&Progress { kept, ..progress.clone() });
+        });
+        over.store(true, Ordering::Release);
+        done
+    })
+}
+
+/// Sleeps, and notices within some milliseconds that it is over.
+fn rest(over: &AtomicBool, time: Duration) {
+    let until = Instant::now() + time;
+    while !over.load(Ordering::Acquire) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn copy(
+    archiver: &mut Archiver,
+    stop: &AtomicBool,
+    report: &mut dyn FnMut(&Progress),
+) -> Result<(), Error> {
+    let until_caught_up = archiver.options.until_caught_up;
     let mut told = None;
     loop {
         let worked = archiver.turn()?;
@@ -168,6 +220,9 @@ impl Archiver {
             Some(id) => id,
             None => boot_id()?,
         };
+        let alone = Arc::new(Mutex::new(()));
+        let (compress, retention) = (options.compress, options.retention.clone());
+        let upkeep = Upkeep::new(dir.clone(), compress, retention, Arc::clone(&alone));
         let mut archiver = Archiver {
             disk: Disk::new(options.probe.clone()),
             dir,
@@ -182,6 +237,8 @@ impl Archiver {
             retry_at: None,
             progress: Progress::default(),
             warnings: Vec::new(),
+            upkeep,
+            alone,
         };
         archiver.resume().map_err(|bad| archiver.failed(bad))?;
         Ok(archiver)
@@ -231,6 +288,14 @@ impl Archiver {
         self.copying.is_none() && self.progress.state == ArchiverState::Ready
     }
 
+    /// Does one thing that can wait: compresses a segment, or removes old runs. [`run`] does it on a
+    /// thread of its own. `false`: nothing is due, or it went wrong; [`Progress::kept`] says.
+    pub fn upkeep(&mut self) -> bool {
+        let worked = self.upkeep.step();
+        self.progress.kept.clone_from(&self.upkeep.kept);
+        worked
+    }
+
     /// Brings what has been committed to disk now, whatever the interval says.
     ///
     /// # Errors
@@ -270,6 +335,8 @@ impl Archiver {
     /// start, or written by us.
     fn settle(&mut self) -> Result<(), Error> {
         let how = Recovery { verify_bytes: 0, ..self.how() };
+        let alone = Arc::clone(&self.alone);
+        let _alone = alone.lock().unwrap_or_else(PoisonError::into_inner);
         let found = recover_settled(&self.dir, &how)?;
         self.rest_on(found);
         Ok(())

@@ -176,7 +176,8 @@ impl Archiver {
             let chain = segment.scan.chain;
             return Ok((segment.header.segment, segment.scan.last_seq(), chain.crc));
         }
-        Ok((0, 0, 0))
+        let pruned = crate::retain::pruned(&self.dir)?;
+        Ok((pruned.segment, pruned.last_seq, pruned.last_crc))
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "the child of the kill test talks to its parent")]
 
+mod archive;
 mod common;
 mod damage;
 mod faults;
