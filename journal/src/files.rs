@@ -62,6 +62,10 @@ impl Dir {
         self.root.join(format!("recovery-{run:08}.json"))
     }
 
+    pub(crate) fn ring(&self) -> PathBuf {
+        self.root.join("ring.json")
+    }
+
     pub(crate) fn pruned(&self) -> PathBuf {
         self.root.join("pruned.json")
     }

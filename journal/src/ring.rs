@@ -83,13 +83,20 @@ impl<W: Word> Reuse<'_, W> {
     }
 }
 
+/// Being changed, or nothing is in the ring.
+const SESSION_NONE: u64 = 0;
+/// The engine that holds the lock writes it.
+const SESSION_WRITTEN: u64 = 1;
+/// Its engine is dead; the one that holds the lock waits for the archiver to take it.
+const SESSION_LEFT: u64 = 2;
+
 /// What the engine says.
 #[derive(Debug)]
 #[repr(C)]
 struct EngineWords {
     magic: AtomicU64,
     version: AtomicU64,
-    state: AtomicU64, // 0: being changed, or none
+    state: AtomicU64, // a `SESSION_…`
     uuid: [AtomicU64; 2],
     boot_id: [AtomicU64; 2],
     run: AtomicU64,
@@ -254,7 +261,13 @@ pub(crate) struct EnginePage {
 impl EnginePage {
     pub(crate) fn own(dir: &RingDir) -> Result<EnginePage, Error> {
         let lock = Lock::take_at(&dir.engine_lock(), &dir.root)?;
-        Ok(EnginePage { page: Mapped::create(&dir.engine_ctl())?, _lock: lock })
+        let page = Mapped::<EngineWords>::create(&dir.engine_ctl())?;
+        // Whoever held the lock before is dead: from here on the lock says nothing about its run.
+        let state = &page.words().state;
+        if state.load(Relaxed) == SESSION_WRITTEN {
+            state.store(SESSION_LEFT, Release);
+        }
+        Ok(EnginePage { page, _lock: lock })
     }
 
     /// The run that an earlier engine left in the ring.
@@ -265,7 +278,7 @@ impl EnginePage {
     /// Begins a run. The archiver has everything of the one before.
     pub(crate) fn begin(&self, session: &Session) {
         let words = self.page.words();
-        words.state.store(0, Relaxed);
+        words.state.store(SESSION_NONE, Relaxed);
         std::sync::atomic::fence(AcqRel);
         words.magic.store(ENGINE_MAGIC, Relaxed);
         words.version.store(VERSION, Relaxed);
@@ -278,12 +291,12 @@ impl EnginePage {
         for slot in &words.slots {
             slot.store(0, Relaxed);
         }
-        words.state.store(1, Release);
+        words.state.store(SESSION_WRITTEN, Release);
     }
 
     /// The archiver has the whole run: nothing is left in the ring.
     pub(crate) fn clear(&self) {
-        self.page.words().state.store(0, Release);
+        self.page.words().state.store(SESSION_NONE, Release);
     }
 
     pub(crate) fn slots(&self, count: usize) -> &[AtomicU64] {
@@ -306,13 +319,19 @@ impl EngineSeen {
         session_of(self.page.words())
     }
 
+    /// Whether the engine of the run in the ring lives.
+    pub(crate) fn is_written(&self, dir: &RingDir) -> bool {
+        self.page.words().state.load(Acquire) == SESSION_WRITTEN && dir.has_engine()
+    }
+
     pub(crate) fn slots(&self, count: usize) -> &[AtomicU64] {
         self.page.words().slots.get(..count).unwrap_or_default()
     }
 }
 
 fn session_of(words: &EngineWords) -> Option<Session> {
-    if words.state.load(Acquire) != 1
+    let state = words.state.load(Acquire);
+    if state == SESSION_NONE
         || words.magic.load(Relaxed) != ENGINE_MAGIC
         || words.version.load(Relaxed) != VERSION
     {
@@ -328,7 +347,7 @@ fn session_of(words: &EngineWords) -> Option<Session> {
         segment_bytes: words.segment_bytes.load(Relaxed),
     };
     std::sync::atomic::fence(AcqRel);
-    let is_same = words.state.load(Relaxed) == 1 && words.run.load(Relaxed) == run;
+    let is_same = words.state.load(Relaxed) != SESSION_NONE && words.run.load(Relaxed) == run;
     let is_plausible = session.run > 0
         && session.first_segment > 0
         && session.slot_count <= SLOTS_MAX

@@ -160,7 +160,7 @@ impl Archiver {
             return Ok(true);
         }
         // Before the look at the ring: what a dead engine committed, it committed before it died.
-        let is_dead = !self.ring.has_engine();
+        let is_dead = !copying.engine.is_written(&self.ring);
         if copying.open.is_none() {
             let reuse = Reuse {
                 slots: copying.engine.slots(copying.session.slot_count),

@@ -1,5 +1,6 @@
 //! Starting the archiver over whatever an earlier one, an engine, or a power loss left.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,9 +18,23 @@ use crate::scan::{View, scan};
 use crate::verify::{Examined, Finding};
 
 impl Archiver {
+    /// Writes down which ring the archive is filled from: recovery without an archiver looks there.
+    pub(super) fn name_ring(&self) -> Result<(), Error> {
+        let hot_dir = std::fs::canonicalize(&self.ring.root);
+        let hot_dir = hot_dir.map_err(Error::io("resolve", &self.ring.root))?;
+        if named_ring(&self.dir)?.as_ref() == Some(&hot_dir) {
+            return Ok(());
+        }
+        self.disk.replacing(&self.dir.ring())?;
+        let mut fields = serde_json::Map::new();
+        fields.insert("hot_dir".into(), hot_dir.display().to_string().into());
+        manifest::write_digested(&self.dir.ring(), fields)
+    }
+
     /// Continues the run in the ring, or settles the archive.
     pub(super) fn resume(&mut self) -> Result<(), Error> {
         self.dir.remove_temporary()?;
+        self.name_ring()?;
         let newest = newest_run(&self.dir)?;
         let engine = EngineSeen::open(&self.ring);
         let session = engine.as_ref().and_then(EngineSeen::session);
@@ -185,18 +200,22 @@ impl Archiver {
 /// of it and seals. `None`: no ring is concerned.
 pub(crate) fn take_rest(dir: &Dir, how: &Recovery) -> Result<Option<Found>, Error> {
     let boot_now = how.boot_id.map_or_else(boot_id, Ok)?;
+    let Some(hot_dir) = named_ring(dir)? else { return Ok(None) };
     let newest = newest_run(dir)?;
-    let Some((newest, hot_dir)) = newest.as_ref().and_then(|it| ring_of(it, &boot_now)) else {
-        return Ok(None);
-    };
     let ring = RingDir::new(&hot_dir);
     let session = EngineSeen::open(&ring).and_then(|it| it.session());
-    let is_there = session.is_some_and(|it| {
-        (it.run, Some(it.uuid), it.boot_id) == (newest.run, uuid_of(newest), boot_now)
+    // The archiver may have died before it even began with a run.
+    let session = session.filter(|it| {
+        it.boot_id == boot_now
+            && newest.as_ref().is_none_or(|newest| {
+                let is_open = newest.run < it.run
+                    || newest.run == it.run && newest.status == RunStatus::Running;
+                is_open && uuid_of(newest) == Some(it.uuid)
+            })
     });
-    if !is_there {
-        return settle_without_ring(dir, how, Some(newest)).map(Some);
-    }
+    let Some(session) = session else {
+        return settle_without_ring(dir, how, newest.as_ref()).map(Some);
+    };
     if ring.has_engine() {
         return Err(Error::Owned { dir: hot_dir, owner: "alive, with its ring".into() });
     }
@@ -208,15 +227,10 @@ pub(crate) fn take_rest(dir: &Dir, how: &Recovery) -> Result<Option<Found>, Erro
         ..ArchiveOptions::new(&dir.root, hot_dir)
     };
     let mut archiver = Archiver::on(dir.clone(), None, options)?;
-    while !archiver.is_caught_up() {
-        archiver.turn()?;
+    while archiver.turn()? || !archiver.is_caught_up() {
         if archiver.retry_at.is_some() {
             let free = crate::files::free_bytes(&dir.root);
-            return Err(Error::NoSpace {
-                path: dir.seg(),
-                need: newest_segment_bytes(newest),
-                free,
-            });
+            return Err(Error::NoSpace { path: dir.seg(), need: session.segment_bytes, free });
         }
     }
     Ok(archiver.found.take())
@@ -260,8 +274,20 @@ fn ring_of<'a>(run: &'a RunInfo, boot_now: &[u8; 16]) -> Option<(&'a RunInfo, Pa
     (is_open && boot_then == hex(boot_now)).then_some((run, hot_dir?))
 }
 
-fn newest_segment_bytes(run: &RunInfo) -> u64 {
-    run.manifest.get("segment_bytes").and_then(serde_json::Value::as_u64).unwrap_or(0)
+/// The ring that the archive is filled from, as its archiver wrote down.
+fn named_ring(dir: &Dir) -> Result<Option<PathBuf>, Error> {
+    let path = dir.ring();
+    let damaged =
+        |reason: String| Error::Damaged(Box::new(Finding::damage(&path, None, None, reason)));
+    let fields = match manifest::read_digested(&path) {
+        Ok(fields) => fields.map_err(damaged)?,
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(bad) => return Err(bad),
+    };
+    let named = fields.get("hot_dir").and_then(serde_json::Value::as_str);
+    named.map(|it| Some(it.into())).ok_or_else(|| damaged("names no ring".into()))
 }
 
 fn newest_run(dir: &Dir) -> Result<Option<RunInfo>, Error> {

@@ -8,6 +8,7 @@ mod common;
 mod damage;
 mod faults;
 mod hot;
+mod hot_kill;
 mod kill;
 mod lifecycle;
 mod model;
