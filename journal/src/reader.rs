@@ -317,7 +317,12 @@ impl Reader {
                 continue;
             }
             let offset = current.cursor;
-            let stepped = current.step().map_err(|flaw| current.damaged(&flaw))?;
+            let stepped = match current.step() {
+                Ok(stepped) => stepped,
+                // Half a frame that a power loss left, behind the end that recovery found.
+                Err(_) if current.sealed_end() == Some(current.cursor as u64) => None,
+                Err(flaw) => return Err(current.damaged(&flaw)),
+            };
             let Some((seq, is_physical, len)) = stepped else {
                 if current.is_sealed_here()? {
                     self.leave();
@@ -422,13 +427,17 @@ impl Current {
         Ok(Some((raw.seq, raw.kind & KIND_PHYSICAL != 0, len)))
     }
 
+    fn sealed_end(&self) -> Option<u64> {
+        self.view.state().newest.map(|slot| slot.end_offset)
+    }
+
     /// Whether recovery sealed the segment exactly here.
     fn is_sealed_here(&self) -> Result<bool, Error> {
-        let Some(slot) = self.view.state().newest else { return Ok(false) };
-        if slot.end_offset == self.cursor as u64 {
+        let Some(end) = self.sealed_end() else { return Ok(false) };
+        if end == self.cursor as u64 {
             return Ok(true);
         }
-        let reason = format!("sealed at offset {}, but no frame follows here", slot.end_offset);
+        let reason = format!("sealed at offset {end}, but no frame follows here");
         Err(Error::Damaged(Box::new(self.finding(reason))))
     }
 

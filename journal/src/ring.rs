@@ -511,3 +511,184 @@ pub(crate) struct Slot {
     pub(crate) map: Arc<MmapRaw>,
     pub(crate) path: PathBuf,
 }
+
+/// Every interleaving of engine and archiver, with `RUSTFLAGS="--cfg loom"`.
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use loom::sync::atomic;
+    use loom::thread;
+
+    impl Word for atomic::AtomicU64 {
+        fn get(&self) -> u64 {
+            self.load(atomic::Ordering::Acquire)
+        }
+        fn set(&self, value: u64) {
+            self.store(value, atomic::Ordering::Release);
+        }
+    }
+
+    const SLOTS: usize = 2;
+    const SEGMENTS: u64 = 3; // one slot is used again
+
+    #[derive(Default)]
+    struct Model {
+        slots: [atomic::AtomicU64; SLOTS],
+        released: atomic::AtomicU64,
+        /// The bytes of each slot: loom reports whoever reads while another writes.
+        bytes: [UnsafeCell<u64>; SLOTS],
+    }
+
+    impl Model {
+        fn reuse(&self) -> Reuse<'_, atomic::AtomicU64> {
+            Reuse { slots: &self.slots, released: &self.released }
+        }
+    }
+
+    /// `deaths`: after so many copies that it did not release the archiver dies, and another begins
+    /// with what is released.
+    fn check(deaths: u64) {
+        loom::model(move || {
+            let model = Arc::new(Model::default());
+            let engine = Arc::clone(&model);
+            let engine = thread::spawn(move || {
+                let mut segment = 1;
+                for _ in 0..SEGMENTS + 2 {
+                    let Some(slot) = engine.reuse().take() else {
+                        thread::yield_now();
+                        continue;
+                    };
+                    engine.bytes[slot].with_mut(|bytes| unsafe { *bytes = 0 });
+                    engine.bytes[slot].with_mut(|bytes| unsafe { *bytes = segment });
+                    engine.reuse().offer(slot, segment);
+                    segment += 1;
+                }
+            });
+            let mut deaths = deaths;
+            for _ in 0..SEGMENTS + 2 {
+                // A new archiver knows nothing but what is on disk, which is what was released.
+                let next = model.released.get() + 1;
+                let Some(slot) = model.reuse().find(next) else {
+                    thread::yield_now();
+                    continue;
+                };
+                let copied = model.bytes[slot].with(|bytes| unsafe { *bytes });
+                assert_eq!(copied, next, "the segment, whole");
+                if deaths > 0 {
+                    deaths -= 1; // killed before it said so
+                    continue;
+                }
+                model.reuse().release(next);
+            }
+            engine.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_slot_is_used_again_only_when_it_is_on_disk() {
+        check(0);
+    }
+
+    #[test]
+    fn loom_an_archiver_that_dies_copies_again() {
+        check(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both sides, step by step, in every order, with the archiver dying at every place.
+    #[test]
+    fn no_order_of_steps_loses_a_segment() {
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+        struct World {
+            slots: [u64; 3],
+            released: u64,
+            holds: [u64; 3],      // what the bytes of a slot are; 0: being zeroed
+            taken: Option<usize>, // by the engine
+            segment: u64,         // the engine's next
+            found: Option<usize>, // by the archiver, for `released + 1`
+            disk: u64,            // segments on disk: all up to this one
+        }
+        const LAST: u64 = 7;
+        let mut seen = std::collections::HashSet::new();
+        let start = World {
+            slots: [0; 3],
+            released: 0,
+            holds: [0; 3],
+            taken: None,
+            segment: 1,
+            found: None,
+            disk: 0,
+        };
+        let mut open = vec![start];
+        let mut ends = 0;
+        while let Some(world) = open.pop() {
+            if !seen.insert(world.clone()) {
+                continue;
+            }
+            let words: Vec<_> = world.slots.iter().map(|it| AtomicU64::new(*it)).collect();
+            let released = AtomicU64::new(world.released);
+            let reuse = Reuse { slots: &words, released: &released };
+            let with = |change: &dyn Fn(&mut World)| {
+                let mut next = world.clone();
+                change(&mut next);
+                next
+            };
+            let slots = || [0, 1, 2].map(|at: usize| words[at].load(Relaxed));
+            // The engine: takes a slot away and zeroes it; offers it again.
+            match world.taken {
+                None if world.segment <= LAST => {
+                    if let Some(slot) = reuse.take() {
+                        assert!(
+                            world.holds[slot] <= world.disk,
+                            "took away a segment that is not on disk: {world:?}"
+                        );
+                        assert_ne!(world.found, Some(slot), "took away what is being read");
+                        open.push(with(&|next| {
+                            (next.slots, next.taken) = (slots(), Some(slot));
+                            next.holds[slot] = 0;
+                        }));
+                    }
+                }
+                Some(slot) => {
+                    reuse.offer(slot, world.segment);
+                    open.push(with(&|next| {
+                        (next.slots, next.taken) = (slots(), None);
+                        next.holds[slot] = world.segment;
+                        next.segment += 1;
+                    }));
+                }
+                None => {}
+            }
+            for (word, value) in words.iter().zip(world.slots) {
+                word.set(value); // what the archiver sees is the world without the engine's step
+            }
+            // The archiver: finds, copies to disk, releases; and dies.
+            let next_segment = world.released + 1;
+            match world.found {
+                None => {
+                    if let Some(slot) = reuse.find(next_segment) {
+                        open.push(with(&|next| next.found = Some(slot)));
+                    }
+                }
+                Some(slot) if world.disk < next_segment => {
+                    assert_eq!(world.holds[slot], next_segment, "{world:?}");
+                    open.push(with(&|next| next.disk = next_segment));
+                    open.push(with(&|next| next.found = None));
+                }
+                Some(_) => {
+                    reuse.release(next_segment);
+                    let released = released.load(Relaxed);
+                    open.push(with(&|next| (next.released, next.found) = (released, None)));
+                    open.push(with(&|next| next.found = None)); // the next one copies it again
+                }
+            }
+            ends += u64::from(world.released == LAST);
+        }
+        assert!(seen.len() > 100 && ends > 0, "{} states, {ends} ends", seen.len());
+    }
+}

@@ -9,6 +9,7 @@ mod damage;
 mod faults;
 mod hot;
 mod hot_kill;
+mod hot_trouble;
 mod kill;
 mod lifecycle;
 mod model;
