@@ -19,6 +19,9 @@ use crate::verify::Finding;
 /// Bytes written and synced at once while there is more. 8 MiB.
 const CHUNK: usize = 8 << 20;
 
+/// How often the engine's lock is looked at.
+const PROBE_EVERY: Duration = Duration::from_millis(20);
+
 /// Segment, last `seq` and last CRC of what comes before.
 pub(super) type Before = (u64, u64, u32);
 
@@ -31,6 +34,7 @@ pub(super) struct Copying {
     pub(super) next: u64, // number of the segment to be opened next
     pub(super) open: Option<Open>,
     pub(super) has_ended: bool, // RUN_END is sealed; only its manifest is missing
+    pub(super) probed_at: Instant, // whether the engine lives
 }
 
 /// The segment that is being copied.
@@ -144,8 +148,9 @@ impl Archiver {
         self.progress.run = session.run;
         self.progress.durable_seq = before.1;
         self.found = None;
-        let (open, has_ended) = (None, false);
-        self.copying = Some(Copying { engine, session, before, next, open, has_ended });
+        let (open, has_ended, probed_at) = (None, false, Instant::now());
+        let copying = Copying { engine, session, before, next, open, has_ended, probed_at };
+        self.copying = Some(copying);
         self.say(ArchiverState::Copying);
     }
 
@@ -160,7 +165,11 @@ impl Archiver {
             return Ok(true);
         }
         // Before the look at the ring: what a dead engine committed, it committed before it died.
-        let is_dead = !copying.engine.is_written(&self.ring);
+        let is_due = copying.probed_at.elapsed() >= PROBE_EVERY;
+        if is_due {
+            copying.probed_at = Instant::now();
+        }
+        let is_dead = is_due && !copying.engine.is_written(&self.ring);
         if copying.open.is_none() {
             let reuse = Reuse {
                 slots: copying.engine.slots(copying.session.slot_count),

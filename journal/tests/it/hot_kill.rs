@@ -177,17 +177,13 @@ fn no_frame_is_lost_or_doubled_whoever_is_killed() {
             engine.run_on(next(1_500));
         }
         let choice = next(8);
-        if choice != 0 {
-            if let Some(child) = archiver.take() {
-                kill(child);
-                archivers += 1;
-            }
+        if let Some(child) = archiver.take_if(|_| choice != 0) {
+            kill(child);
+            archivers += 1;
         }
-        if choice <= 3 {
-            if let Some(engine) = engine.take() {
-                acknowledged = engine.kill().max(acknowledged);
-                engines += 1;
-            }
+        if let Some(engine) = engine.take_if(|_| choice <= 3) {
+            acknowledged = engine.kill().max(acknowledged);
+            engines += 1;
         }
         if engine.is_none() && archiver.is_none() && next(2) == 0 {
             let report = recover(&archive, Mode::TolerateTornTail, false).unwrap();

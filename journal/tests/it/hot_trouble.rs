@@ -138,7 +138,7 @@ impl Disk {
         assert_holds(image.path(), found.events);
         self.torn += u64::from(report.verdict == Verdict::Torn);
         self.images += 1;
-        if self.images % 64 == 0 {
+        if self.images.is_multiple_of(64) {
             self.go_on(image.path(), found.events);
         }
     }
@@ -255,7 +255,9 @@ fn limited(place: &Place, segments: u64, more: &Arc<AtomicBool>) -> Archiver {
                 left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |it| it.checked_sub(1));
             taken.map(drop).map_err(|_| io::Error::from_raw_os_error(28))
         }
-        _ => Ok(()),
+        Step::Allocate(..) | Step::Write(_) | Step::Sync(_) | Step::Name(_) | Step::Replace(_) => {
+            Ok(())
+        }
     });
     Archiver::open(ArchiveOptions { probe, ..place.archive() }).unwrap()
 }
