@@ -57,7 +57,7 @@ impl HotOptions {
 /// Bytes zeroed per turn. 16 MiB: about 2 ms.
 const STEP: usize = 16 << 20;
 /// How often the archiver's state is asked for.
-const STATE_EVERY: Duration = Duration::from_millis(100);
+const STATE_EVERY: Duration = Duration::from_millis(20);
 
 /// A slot with what is known of its bytes.
 #[derive(Debug)]
@@ -145,11 +145,7 @@ pub(crate) fn create(
     let places = prepare_slots(&ring, options, hot)?;
     if options.populate && places.iter().any(|it| !it.locked) {
         if options.strict {
-            return Err(Error::Option {
-                key: "hot_segments",
-                found: hot.segments.to_string(),
-                rule: "the ring must fit RLIMIT_MEMLOCK: it could not be locked into memory",
-            });
+            return Err(unlockable(hot));
         }
         warnings.push("the ring is not locked into memory: RLIMIT_MEMLOCK is too low".into());
     }
@@ -216,6 +212,7 @@ fn begin(
         moved: now,
         full_since: None,
     };
+    keeper.shared.publish_archiver(keeper.archiver.state(), keeper.archiver.silent_ns());
     while keeper.given == 0 {
         keeper.prepare_step();
     }
@@ -243,6 +240,14 @@ impl HotOptions {
             return wrong("ready_min", options.ready_min.to_string(), "below hot_segments");
         }
         Ok(())
+    }
+}
+
+fn unlockable(hot: &HotOptions) -> Error {
+    Error::Option {
+        key: "hot_segments",
+        found: hot.segments.to_string(),
+        rule: "the ring must fit RLIMIT_MEMLOCK: it could not be locked into memory",
     }
 }
 
@@ -324,7 +329,14 @@ fn prepare_slots(ring: &RingDir, options: &Options, hot: &HotOptions) -> Result<
             let (need, free) = (options.segment_bytes, free_bytes(&ring.root));
             return Err(Error::NoSpace { path, need, free });
         }
-        let map = MmapOptions::new().len(len).map_raw(&file).map_err(Error::io("map", &path))?;
+        let map = match MmapOptions::new().len(len).map_raw(&file) {
+            Ok(map) => map,
+            // A process that locks its memory is refused what its limit does not hold.
+            Err(source) if source.kind() == io::ErrorKind::WouldBlock => {
+                return Err(unlockable(hot));
+            }
+            Err(source) => return Err(Error::io("map", &path)(source)),
+        };
         if options.populate {
             let populated = map.advise_range(Advice::PopulateWrite, 0, len);
             populated.map_err(Error::io("populate", &path))?;

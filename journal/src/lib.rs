@@ -11,6 +11,9 @@
 //!   watermark and seals. They share nothing but atomics ([`Shared`]) and prepared segments.
 //! * [`Journal`] opens a directory read-only, live or dead; its [`Reader`] verifies as it reads.
 //! * [`recover`], [`verify`], [`fingerprint`] and [`salvage`] work on whole directories.
+//! * [`archive`] is the other half of placement `hot`: segments are a ring in memory, which
+//!   [`Options::placement`] chooses, and a process of its own copies them to the journal's directory,
+//!   compresses and prunes them. [`cursors`] is how sinks say what they have passed.
 //!
 //! # What survives
 //!
@@ -39,9 +42,10 @@
 //!
 //! # Limitations
 //!
-//! Linux 5.14 or newer (`MADV_POPULATE_WRITE`). Placement `direct` only: segments are disk files,
-//! and flushing interrupts hot threads about once per flushed page. Nothing is pruned. The checksum
-//! finds accidents, not attackers. A file that another process
+//! Linux 5.14 or newer (`MADV_POPULATE_WRITE`). In placement `direct` segments are disk files, and
+//! flushing interrupts hot threads about once per flushed page. In placement `hot` readers follow the
+//! archive, some milliseconds behind the ring, and what the ring holds at a power loss is gone. Runs
+//! are pruned as a whole. The checksum finds accidents, not attackers. A file that another process
 //! truncates while it is mapped ends the reader by SIGBUS (see [`install_sigbus_handler`]).
 
 #[cfg(target_endian = "big")]

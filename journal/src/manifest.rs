@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Error;
 use crate::files::{Dir, replace};
-use crate::layout::RunParent;
+use crate::layout::{MAJOR, MINOR, RunParent};
 use crate::options::{Options, RunFacts};
 
 /// How a run is, by its manifest.
@@ -120,7 +120,7 @@ pub(crate) fn of_run(
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut fields = Map::new();
     if let Value::Object(known) = json!({
-        "format": "kairos-journal 1.0",
+        "format": format!("kairos-journal {MAJOR}.{MINOR}"),
         "uuid": uuid::Uuid::from_bytes(*uuid).to_string(),
         "run": run,
         "status": RunStatus::Running.name(),

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
+use memmap2::{MmapOptions, MmapRaw};
 
 use crate::crc::crc32c;
 use crate::error::Error;
@@ -233,8 +233,7 @@ impl PackedView {
         if plain == 0 {
             return Err("seek table without blocks".into());
         }
-        let map = MmapOptions::new().len(plain).no_reserve_swap().map_anon();
-        let plain = map.map_err(|bad| bad.to_string())?.into();
+        let plain = room(plain).map_err(|bad| bad.to_string())?;
         Ok(PackedView { file, plain, blocks, index })
     }
 
@@ -277,13 +276,12 @@ impl PackedView {
 
     /// Gives the memory of what was decompressed back; it is decompressed again when it is read again.
     pub(crate) fn release(&mut self) {
+        // Another mapping, and not DONTNEED: that is refused where a process locks its memory.
+        let Ok(plain) = room(self.plain.len()) else { return };
+        self.plain = plain;
         for block in &mut self.blocks {
             block.unpacked = OnceLock::new();
         }
-        // SAFETY: the mapping is private and anonymous, and nobody has a slice of it: `self` is borrowed
-        // exclusively. Its pages read as zeros afterwards, and no block counts as decompressed.
-        let advised = unsafe { self.plain.unchecked_advise(UncheckedAdvice::DontNeed) };
-        debug_assert!(advised.is_ok());
     }
 
     /// Where a reader may begin, ascending; empty if the index is damaged.
@@ -328,6 +326,11 @@ impl PackedView {
         });
         (!head_is_right || !is_right).then(|| "compressed bytes: digest differs".into())
     }
+}
+
+/// Memory for a decompressed segment; only what is written to it is taken.
+fn room(len: usize) -> io::Result<MmapRaw> {
+    MmapOptions::new().len(len).no_reserve_swap().map_anon().map(Into::into)
 }
 
 fn whole(file: &MmapRaw) -> &[u8] {

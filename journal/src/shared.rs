@@ -174,7 +174,7 @@ impl Shared {
         self.kept.0.unlocked.load(Ordering::Relaxed)
     }
 
-    /// What the archiver does, as of a tenth of a second ago; `None` in placement `direct`.
+    /// What the archiver does, as of some milliseconds ago; `None` in placement `direct`.
     pub fn archiver(&self) -> Option<ArchiverState> {
         self.archiver.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

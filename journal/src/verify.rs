@@ -253,14 +253,15 @@ pub fn verify_with(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Fin
         }
         progress(done, total);
     }
-    let pruned = crate::retain::pruned(&dir)?;
-    check_order(&mut all, &segments, &pruned);
+    let history = History { pruned: crate::retain::pruned(&dir)?, is_archive: dir.ring().exists() };
+    let pruned = &history.pruned;
+    check_order(&mut all, &segments, pruned);
     for (at, segment) in segments.iter().enumerate() {
-        check_segment(&mut all, &segments, at, segment, &pruned);
+        check_segment(&mut all, &segments, at, segment, &history);
     }
     let runs = manifest::read_all(&dir)?;
     check_watermark(&dir, &mut all, &segments, runs.is_empty())?;
-    check_manifests(&dir, &mut all, &segments, runs, &pruned);
+    check_manifests(&dir, &mut all, &segments, runs, pruned);
     check_reports(&dir, &mut all)?;
     Ok(all)
 }
@@ -282,6 +283,13 @@ fn as_finding(dir: &Dir, bad: Error) -> Result<Finding, Error> {
         | Error::Archiver { .. }
         | Error::NotEnded { .. } => Err(bad),
     }
+}
+
+/// What a directory says of itself.
+struct History {
+    pruned: Pruned,
+    /// An archiver fills it from a ring.
+    is_archive: bool,
 }
 
 /// Numbers must be dense from 1 or the last pruned one, runs must not fall, all must have one name.
@@ -345,12 +353,12 @@ fn check_segment(
     segments: &[Examined],
     at: usize,
     segment: &Examined,
-    pruned: &Pruned,
+    history: &History,
 ) {
     all.segments += 1;
     if !segment.is_quarantined() {
         let before = segments[..at].iter().rev().find(|it| !it.is_quarantined());
-        all.findings.extend(chain_flaw(before, segment, pruned));
+        all.findings.extend(chain_flaw(before, segment, &history.pruned));
         all.frames += segment.scan.frames;
         all.events += segment.scan.events;
         all.bytes += (segment.scan.end - FRAMES_AT) as u64;
@@ -368,13 +376,19 @@ fn check_segment(
                 all.findings.push(segment.damage(segment.scan.end as u64, flaw.to_string()));
             }
         }
-        None => check_open(all, segments, at, segment),
+        None => check_open(all, segments, at, segment, history),
     }
 }
 
 /// A segment that its dead writer left open: whole up to the last frame, then nothing or a frame in
 /// flight.
-fn check_open(all: &mut Findings, segments: &[Examined], at: usize, segment: &Examined) {
+fn check_open(
+    all: &mut Findings,
+    segments: &[Examined],
+    at: usize,
+    segment: &Examined,
+    history: &History,
+) {
     if let Some(offset) = segment.stray {
         all.findings.push(segment.damage(offset, "state page of an open segment is not zero"));
     }
@@ -385,6 +399,12 @@ fn check_open(all: &mut Findings, segments: &[Examined], at: usize, segment: &Ex
     let (class, last) = tail(&segment.view, segment.scan.end);
     let flaw = match (&segment.scan.flaw, class) {
         (Some(flaw), _) => Some(format!("frame does not validate: {flaw}")),
+        // An archiver that was killed in a write: it stores the first commit word last.
+        (None, Tail::Dirty)
+            if history.is_archive && !segment.scan.closed && !later_in_use && !later_sealed =>
+        {
+            None
+        }
         (None, Tail::Dirty) => Some(format!("bytes up to {last} behind the last frame")),
         (None, Tail::InFlight) if segment.scan.closed => Some("bytes behind SEG_END".into()),
         (None, _) if later_sealed => Some("open, but a later segment is sealed".into()),

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use kairos_journal::archive::{ArchiveOptions, Archiver, Probe, Step};
 use kairos_journal::{
-    AppendError, ArchiverState, Error, FailureKind, Frame, Keeper, Mode, Placement, Recovery,
-    RunFacts, Status, Turn, Verdict, Writer, create, recover, recover_with, verify,
+    AppendError, ArchiverState, Error, FailureKind, Frame, Keeper, Mode, Options, Placement,
+    Recovery, RunFacts, Status, Turn, Verdict, Writer, create, recover, recover_with, verify,
 };
 
 use crate::common::{assert_holds, files, payload, put_events};
@@ -406,6 +406,32 @@ fn memory_that_changes_in_the_ring_is_noticed_before_it_is_archived() {
     assert_eq!(state, Some(ArchiverState::Failed(said)));
     assert!(keeper.shared().durable_lag_ns() > 0);
     assert!(keeper.shared().durable_seq() >= 100, "what was archived before stays so");
+}
+
+#[test]
+fn a_write_that_a_kill_cut_short_is_no_damage_and_is_written_again() {
+    let place = Place::new();
+    let options = Options { segment_bytes: 256 << 10, ..place.options() };
+    let mut archiver = Archiver::open(place.archive()).unwrap();
+    let (mut writer, mut keeper, _) = create(&place.dir(), &options, RunFacts::default()).unwrap();
+    put_events(&mut writer, &mut keeper, 100);
+    settle(&mut archiver, &mut keeper).unwrap();
+    drop(archiver);
+    let (_, from) = writer.shared().position();
+    put_events(&mut writer, &mut keeper, 800);
+    let (segment, to) = writer.shared().position();
+    assert!(segment == 1 && to - from > 70_000, "longer than any frame: {from} to {to}");
+    // All of a batch but its first commit word, as the archiver writes it.
+    let slot = fs::read(place.ring().join("slot-00")).unwrap();
+    let file = place.dir().join("seg/00000001-000000000001.jnl");
+    let at = |it: u64| usize::try_from(it).unwrap();
+    let open = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    open.write_all_at(&slot[at(from) + 4..at(to)], from + 4).unwrap();
+    let found = verify(&place.dir()).unwrap();
+    assert!(!found.is_damaged(), "{:#?}", found.findings);
+    assert_eq!(found.events, 100);
+    end(writer, keeper, Archiver::open(place.archive()).unwrap());
+    assert_sound(&place.dir(), 900);
 }
 
 #[test]
