@@ -213,7 +213,8 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, waiting up to 100 ms: a reader that probes for life holds it for an instant.
+    /// Takes the lock, waiting up to 500 ms: whoever probes for life holds it for an instant, longer
+    /// where the host is busy.
     pub(crate) fn take(dir: &Dir) -> Result<Lock, Error> {
         Lock::take_at(&dir.lock(), &dir.root)
     }
@@ -228,7 +229,7 @@ impl Lock {
             .mode(FILE_MODE)
             .open(path)
             .map_err(Error::io("open", path))?;
-        let deadline = Instant::now() + Duration::from_millis(100);
+        let deadline = Instant::now() + Duration::from_millis(500);
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -274,7 +275,15 @@ pub(crate) fn is_owned(dir: &Dir) -> bool {
 /// Whether a living process holds the lock at `path`.
 pub(crate) fn is_locked(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    match file.try_lock_shared() {
+        // Not left to the closing: a child that another thread starts at this moment has a copy of the
+        // descriptor, and would hold the lock until it is another program.
+        Ok(()) => {
+            let _ = file.unlock();
+            false
+        }
+        Err(bad) => matches!(bad, TryLockError::WouldBlock),
+    }
 }
 
 /// Writes a file whole or not at all: temporary file, fsync, rename, fsync of the directory.
