@@ -18,6 +18,9 @@ use crate::layout::SLOT;
 pub(crate) const FILE_MODE: u32 = 0o640;
 pub(crate) const DIR_MODE: u32 = 0o750;
 
+/// Listings of a directory until its segments are dense, or are taken to have a hole.
+const LISTINGS: u32 = 4;
+
 /// The paths of a journal directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Dir {
@@ -118,10 +121,21 @@ impl Dir {
 
     /// All segments by number (and run), left-over temporary files and pruned ones apart.
     pub(crate) fn segments(&self) -> Result<Vec<SegFile>, Error> {
-        let found = self.all_segments()?;
-        // After the listing: a pruning writes its record before it removes the first file.
-        let pruned = crate::retain::pruned(self)?.segment;
-        Ok(found.into_iter().filter(|it| it.segment > pruned).collect())
+        let mut attempts = 0;
+        loop {
+            let mut found = self.all_segments()?;
+            // After the listing: a pruning writes its record before it removes the first file.
+            let pruned = crate::retain::pruned(self)?.segment;
+            found.retain(|it| it.segment > pruned);
+            let numbers = (pruned + 1..).zip(&found);
+            let is_dense = numbers.into_iter().all(|(number, it)| it.segment == number);
+            attempts += 1;
+            // A listing may miss a file that is compressed meanwhile: its new name came behind us, its
+            // old one went before us. The next listing has it.
+            if is_dense || attempts == LISTINGS {
+                return Ok(found);
+            }
+        }
     }
 
     /// As [`Self::segments`], pruned ones included.

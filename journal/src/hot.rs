@@ -117,8 +117,10 @@ pub(crate) fn create(
     ring.make()?;
     let mut warnings = judge_ring(&ring, options)?;
     let page = EnginePage::own(&ring)?;
-    let archiver = await_archiver(&ring, page.left(), hot)?;
     let boot_id = boot_id()?;
+    // What a ring outside of memory kept over a reboot is not what the last engine wrote last.
+    let left = page.left().filter(|it| it.boot_id == boot_id);
+    let archiver = await_archiver(&ring, left, hot)?;
     let how = Recovery {
         mode: options.recover,
         accept_loss: options.accept_loss,
@@ -315,7 +317,9 @@ fn prepare_slots(ring: &RingDir, options: &Options, hot: &HotOptions) -> Result<
             }
         }
         // Another length is another file: a reader may still have the old one mapped.
-        if fs::metadata(&path).is_ok_and(|it| it.len() != options.segment_bytes) {
+        let found = fs::metadata(&path).map(|it| it.len());
+        let is_new = !found.as_ref().is_ok_and(|it| *it == options.segment_bytes);
+        if is_new && found.is_ok() {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
         let mut open = OpenOptions::new();
@@ -342,7 +346,8 @@ fn prepare_slots(ring: &RingDir, options: &Options, hot: &HotOptions) -> Result<
             populated.map_err(Error::io("populate", &path))?;
         }
         let locked = !options.populate || map.lock().is_ok();
-        places.push(Place { slot: Slot { map: Arc::new(map), path }, locked, dirty: len });
+        let dirty = if is_new { 0 } else { len };
+        places.push(Place { slot: Slot { map: Arc::new(map), path }, locked, dirty });
     }
     Ok(places)
 }

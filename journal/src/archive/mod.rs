@@ -97,6 +97,8 @@ pub struct Progress {
     pub durable_seq: u64,
     /// What was compressed and removed.
     pub kept: Kept,
+    /// What production would refuse.
+    pub warnings: Vec<String>,
     /// The segment it is in.
     pub segment: u64,
     /// Bytes copied by this process.
@@ -122,7 +124,6 @@ pub struct Archiver {
     copying: Option<Copying>,
     retry_at: Option<Instant>, // the disk was full
     progress: Progress,
-    warnings: Vec<String>,
     upkeep: Upkeep,
     alone: Arc<Mutex<()>>, // see `Upkeep`
 }
@@ -208,7 +209,7 @@ impl Archiver {
         let warnings = crate::open::judge_file_system(&dir, &wants)?;
         let lock = Lock::take(&dir)?;
         let mut archiver = Archiver::on(dir, Some(lock), options)?;
-        archiver.warnings = warnings;
+        archiver.progress.warnings = warnings;
         Ok(archiver)
     }
 
@@ -236,18 +237,11 @@ impl Archiver {
             copying: None,
             retry_at: None,
             progress: Progress::default(),
-            warnings: Vec::new(),
             upkeep,
             alone,
         };
         archiver.resume().map_err(|bad| archiver.failed(bad))?;
         Ok(archiver)
-    }
-
-    /// What production would refuse.
-    #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
     }
 
     /// Does what is due. `false`: nothing; sleep for about a millisecond.

@@ -49,7 +49,10 @@ impl Upkeep {
     /// Does one thing that is due. `false`: nothing is.
     pub(crate) fn step(&mut self) -> bool {
         match self.try_step() {
-            Ok(worked) => worked,
+            Ok(worked) => {
+                self.kept.trouble = None;
+                worked
+            }
             Err(bad) => {
                 self.kept.trouble = Some(bad.to_string());
                 false

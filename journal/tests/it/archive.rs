@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kairos_journal::archive::{ArchiveOptions, Archiver};
 use kairos_journal::cursors::{self, Position};
@@ -113,6 +114,34 @@ fn every_flipped_byte_of_a_compressed_segment_is_noticed() {
     fs::write(file, whole).unwrap();
     assert!(!verify(dir.path()).unwrap().is_damaged());
     assert_holds(dir.path(), last);
+}
+
+#[test]
+fn who_reads_while_segments_are_compressed_misses_none() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..8 {
+        run(dir.path(), 1_500);
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let kept = upkeep(dir.path(), None);
+            over.store(true, Ordering::Release);
+            assert!(kept.packed > 20 && kept.trouble.is_none(), "{kept:?}");
+        });
+        loop {
+            let last = over.load(Ordering::Acquire);
+            assert_eq!(fingerprint(dir.path()).unwrap().1, 12_000);
+            let segments = Journal::open(dir.path()).unwrap().segments().unwrap();
+            assert!(segments.windows(2).all(|it| it[0].header.segment + 1 == it[1].header.segment));
+            let found = verify(dir.path()).unwrap();
+            assert!(found.findings.is_empty(), "{:#?}", found.findings);
+            assert_eq!(found.events, 12_000);
+            if last {
+                break;
+            }
+        }
+    });
 }
 
 #[test]
