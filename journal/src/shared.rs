@@ -94,8 +94,8 @@ pub struct Shared {
     mark: Padded<Mark>,
     kept: Padded<Kept>,
     anchor: Padded<AnchorCells>,
-    full: OnceLock<Failure>, // of kind `NoSpace`
-    lost: OnceLock<Failure>, // of kind `Io`
+    full: OnceLock<Failure>,                // of kind `NoSpace`
+    lost: OnceLock<Failure>,                // of kind `Io`
     archiver: Mutex<Option<ArchiverState>>, // of placement `hot`; never touched by the writer
     archiver_silent_ns: Padded<AtomicU64>,
 }
