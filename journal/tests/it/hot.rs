@@ -1,6 +1,7 @@
 //! Placement `hot`: ring, archiver, and the archive they leave.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -152,4 +153,34 @@ fn a_dead_engine_loses_nothing_whoever_takes_the_rest() {
         drop(again.stop());
         assert_sound(&place.dir(), 805);
     }
+}
+
+#[test]
+fn production_refuses_a_ring_that_is_no_memory_of_its_own() {
+    let check = |root: tempfile::TempDir, rule: &str| {
+        let place = Place { root };
+        let strict = Options { strict: true, ..place.options() };
+        let refused = create(&place.dir(), &strict, RunFacts::default()).unwrap_err();
+        assert!(matches!(refused, Error::FileSystem { .. }), "{refused}");
+        assert!(refused.to_string().contains(rule), "{refused}");
+        // Development is warned, and starts.
+        let running = Running::start(&place);
+        let (writer, keeper, opened) = place.open();
+        assert!(opened.warnings.iter().any(|it| it.contains(rule)), "{:?}", opened.warnings);
+        crate::common::end(writer, keeper);
+        drop(running.stop());
+    };
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() {
+        check(tempfile::tempdir_in(shm).unwrap(), "/dev/shm: not for the hot ring");
+    }
+    // The build's own directory is on a disk, as a rule.
+    let program = std::env::current_exe().unwrap();
+    let disk = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let asked = Command::new("stat").args(["-f", "-c", "%T"]).arg(disk.path()).output().unwrap();
+    if asked.stdout.starts_with(b"tmpfs") {
+        println!("skipped: the build is on tmpfs");
+        return;
+    }
+    check(disk, "the hot ring needs tmpfs or hugetlbfs: it is memory");
 }
