@@ -130,6 +130,17 @@ fn journal_options(config: &Config, disk: Faults) -> kairos_journal::Options {
             edge_config::RecoverMode::PointInTime => kairos_journal::Mode::PointInTime,
         },
         accept_loss: journal.accept_loss,
+        placement: match &journal.placement {
+            edge_config::Placement::Direct => kairos_journal::Placement::Direct,
+            edge_config::Placement::Hot(ring) => {
+                kairos_journal::Placement::Hot(kairos_journal::HotOptions {
+                    dir: ring.dir.clone(),
+                    segments: ring.segments,
+                    archiver_wait_ms: ring.archiver_wait_ms,
+                    full_ms: journal.durable_lag_act_ms,
+                })
+            }
+        },
         strict: config.engine.profile == Profile::Production,
         faults: disk,
         halt_reserve_bytes: halt_reserve(config.engine.ring_slots) as u64,

@@ -128,6 +128,8 @@ impl Page {
             not_ready: journal.not_ready() + meters.journal.held.get(),
             flushes: journal.flushes(),
             failed: u64::from(journal.has_failed()),
+            durable_lag_ns: journal.durable_lag_ns(),
+            archiver_silent_ns: journal.archiver_silent_ns(),
         });
     }
 

@@ -214,7 +214,11 @@ pub fn run_on(
         if signals.kill.swap(false, Ordering::AcqRel) {
             meters.want(Verb::Kill);
         }
-        lag.judge(shared.durable_lag_ns(), &meters, audience);
+        let archiver = || {
+            let silent_ms = shared.archiver_silent_ns() / 1_000_000;
+            shared.archiver().map(|it| format!("{it}, last heard of {silent_ms} ms ago"))
+        };
+        lag.judge(shared.durable_lag_ns(), archiver, &meters, audience);
         if let (Status::Failed(failure), false) = (shared.status(), told) {
             told = true;
             audience.alarm(&format!("journal: {}; trading halts", failure.message));

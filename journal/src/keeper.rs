@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::faults::{DiskStep, Faults};
 use crate::files::{Dir, Lock, Watermark, sync_dir, wall_ns};
+use crate::hot::HotKeeper;
+use crate::lag::LagMeter;
 use crate::layout::{FRAMES_AT, PAGE, SealReason, SegmentHeader, SegmentState, StateSlot};
 use crate::manifest::{self, RunStatus};
 use crate::options::Options;
@@ -43,7 +45,64 @@ struct Live {
 
 /// The keeping half of a live journal. One helper thread owns it and calls [`Keeper::turn`].
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Keeper(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Direct(Box<DirectKeeper>),
+    Hot(Box<HotKeeper>),
+}
+
+impl From<DirectKeeper> for Keeper {
+    fn from(keeper: DirectKeeper) -> Keeper {
+        Keeper(Kind::Direct(Box::new(keeper)))
+    }
+}
+
+impl From<HotKeeper> for Keeper {
+    fn from(keeper: HotKeeper) -> Keeper {
+        Keeper(Kind::Hot(Box::new(keeper)))
+    }
+}
+
+impl Keeper {
+    /// Does what is due: at most one seal, one flush, one step of preparing a segment. Call it
+    /// in a loop, about every millisecond. It waits for the disk, never for the writer.
+    pub fn turn(&mut self) -> Turn {
+        match &mut self.0 {
+            Kind::Direct(keeper) => keeper.turn(),
+            Kind::Hot(keeper) => keeper.turn(),
+        }
+    }
+
+    /// The counters and marks of this journal.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        match &self.0 {
+            Kind::Direct(keeper) => Arc::clone(&keeper.shared),
+            Kind::Hot(keeper) => keeper.shared(),
+        }
+    }
+
+    /// Closes the journal after [`crate::Writer::end_run`]: seals, makes everything durable, removes
+    /// what was prepared and not used, writes the manifest, gives the lock back. In placement `hot`
+    /// the archiver does all that, and this waits for it.
+    ///
+    /// # Errors
+    /// [`Error::NotEnded`] if the writer has not ended the run, the keeper has failed before, or the
+    /// archiver does not move; else what the disk said. The journal is then as after a crash, and
+    /// recovery seals it.
+    pub fn finish(self) -> Result<(), Error> {
+        match self.0 {
+            Kind::Direct(keeper) => keeper.finish(),
+            Kind::Hot(keeper) => keeper.finish(),
+        }
+    }
+}
+
+/// The keeping half of a journal whose segments are disk files.
+#[derive(Debug)]
+pub(crate) struct DirectKeeper {
     link: Arc<Link>,
     shared: Arc<Shared>,
     dir: Dir,
@@ -59,19 +118,19 @@ pub struct Keeper {
     pad_asked: bool,
     last_flush: Instant,
     last_second: Instant,
-    caught_up: Instant, // when everything committed was last seen durable
+    lag: LagMeter,
 }
 
-impl Keeper {
+impl DirectKeeper {
     pub(crate) fn new(
         link: Arc<Link>,
         (dir, lock, file): (Dir, Lock, File),
         options: Options,
         header: SegmentHeader,
         watermark: Watermark,
-    ) -> Keeper {
+    ) -> DirectKeeper {
         let now = Instant::now();
-        Keeper {
+        DirectKeeper {
             shared: Arc::clone(&link.shared),
             link,
             dir,
@@ -87,13 +146,11 @@ impl Keeper {
             pad_asked: false,
             last_flush: now,
             last_second: now,
-            caught_up: now,
+            lag: LagMeter::default(),
         }
     }
 
-    /// Does what is due: at most one seal, one flush, one step of preparing a segment. Call it
-    /// in a loop, about every millisecond. It waits for the disk, never for the writer.
-    pub fn turn(&mut self) -> Turn {
+    fn turn(&mut self) -> Turn {
         if self.shared.is_lost() {
             return Turn::Failed;
         }
@@ -114,19 +171,7 @@ impl Keeper {
         }
     }
 
-    /// The counters and marks of this journal.
-    #[must_use]
-    pub fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
-    }
-
-    /// Closes the journal after [`crate::Writer::end_run`]: seals, makes everything durable, removes
-    /// what was prepared and not used, writes the manifest, gives the lock back.
-    ///
-    /// # Errors
-    /// [`Error::NotEnded`] if the writer has not ended the run or the keeper has failed before; else
-    /// what the disk said. The journal is then as after a crash, and recovery seals it.
-    pub fn finish(mut self) -> Result<(), Error> {
+    fn finish(mut self) -> Result<(), Error> {
         let not_ended = |reason: String| Error::NotEnded { dir: self.dir.root.clone(), reason };
         if !self.shared.has_ended() {
             return Err(not_ended("the writer has not ended it".into()));
@@ -345,12 +390,8 @@ impl Keeper {
     }
 
     fn publish_lag(&mut self) {
-        if self.shared.durable_seq() >= self.shared.committed_seq() {
-            self.caught_up = Instant::now();
-            self.shared.publish_lag(0);
-        } else {
-            self.shared.publish_lag(nanos(self.caught_up));
-        }
+        let (committed, durable) = (self.shared.committed_seq(), self.shared.durable_seq());
+        self.shared.publish_lag(self.lag.look(committed, durable, Instant::now()));
     }
 }
 
@@ -369,7 +410,7 @@ impl Live {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -130,7 +130,7 @@ impl Preparation {
         let map = MmapOptions::new().len(self.len).map_raw(&self.file);
         let map = map.map_err(Error::io("map", path))?;
         let header = &self.header;
-        Ok(Segment::new(map, path.clone(), header.segment, header.chain_seed()))
+        Ok(Segment::new(Arc::new(map), path.clone(), header.segment, header.chain_seed()))
     }
 
     /// Gives the space back; the failure itself is what the operator must see.
@@ -160,7 +160,8 @@ fn no_room(error: Error, path: &Path, need: u64) -> Error {
     Error::NoSpace { path: path.to_path_buf(), need, free }
 }
 
-fn allocate(file: &File, len: u64) -> io::Result<()> {
+/// Makes sure that the file has room on its file system.
+pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     let len = libc::off_t::try_from(len).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the length of the call; no memory is passed.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {

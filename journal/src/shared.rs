@@ -1,9 +1,10 @@
 //! What the two halves of a live journal share: atomics, and a hand-over of prepared segments.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::layout::Anchor;
 use crate::options::PREPARED_MAX;
+use crate::ring::ArchiverState;
 use crate::segment::Segment;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, Padded};
 
@@ -93,8 +94,10 @@ pub struct Shared {
     mark: Padded<Mark>,
     kept: Padded<Kept>,
     anchor: Padded<AnchorCells>,
-    full: OnceLock<Failure>, // of kind `NoSpace`
-    lost: OnceLock<Failure>, // of kind `Io`
+    full: OnceLock<Failure>,                // of kind `NoSpace`
+    lost: OnceLock<Failure>,                // of kind `Io`
+    archiver: Mutex<Option<ArchiverState>>, // of placement `hot`; never touched by the writer
+    archiver_silent_ns: Padded<AtomicU64>,
 }
 
 /// Where the writer answered a request for padding.
@@ -160,7 +163,8 @@ impl Shared {
         self.kept.0.sealed.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds since everything committed was last seen durable; 0 if it is. As of the last turn.
+    /// Age in nanoseconds of the oldest event that is committed and not durable; 0 if there is none. As
+    /// of the last turn.
     pub fn durable_lag_ns(&self) -> u64 {
         self.kept.0.durable_lag_ns.load(Ordering::Relaxed)
     }
@@ -168,6 +172,16 @@ impl Shared {
     /// Segments that could not be locked into memory (RLIMIT_MEMLOCK).
     pub fn unlocked(&self) -> u64 {
         self.kept.0.unlocked.load(Ordering::Relaxed)
+    }
+
+    /// What the archiver does, as of some milliseconds ago; `None` in placement `direct`.
+    pub fn archiver(&self) -> Option<ArchiverState> {
+        self.archiver.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nanoseconds since the archiver last said that it lives; 0 in placement `direct`.
+    pub fn archiver_silent_ns(&self) -> u64 {
+        self.archiver_silent_ns.0.load(Ordering::Relaxed)
     }
 
     /// Whether the keeper does its work. Cheap while it does: one load.
@@ -293,6 +307,11 @@ impl Shared {
 
     pub(crate) fn publish_durable(&self, seq: u64) {
         self.kept.0.durable_seq.store(seq, Ordering::Release);
+    }
+
+    pub(crate) fn publish_archiver(&self, state: ArchiverState, silent_ns: u64) {
+        *self.archiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+        self.archiver_silent_ns.0.store(silent_ns, Ordering::Relaxed);
     }
 
     pub(crate) fn count_prepared(&self) {

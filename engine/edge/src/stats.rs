@@ -150,6 +150,10 @@ views! {
         flushes,
         /// 1 after an error that ends the journal.
         failed,
+        /// Age of the oldest frame that is not on disk, in nanoseconds.
+        durable_lag_ns,
+        /// Nanoseconds since the archiver last said that it lives; 0 where there is none.
+        archiver_silent_ns,
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Setup {
     pub gate: &'static str,
     pub flush_interval_ms: u32,
     pub journal: String,
+    /// Further keys of the journal's section.
+    pub placement: String,
 }
 
 /// The strategies of the demo.
@@ -96,6 +98,7 @@ impl Setup {
             gate: "committed",
             flush_interval_ms: 10,
             journal: "journal".into(),
+            placement: String::new(),
         }
     }
 
@@ -106,7 +109,7 @@ impl Setup {
         format!(
             "[engine]\nname = \"test\"\nseed = {seed}\nrun_dir = {run:?}\nring_slots = 4096\n\
              [cores]\n{cores}\n[journal]\ndir = {journal:?}\nsegment_mib = 2\ngate = {gate:?}\n\
-             flush_interval_ms = {flush}\n\
+             flush_interval_ms = {flush}\n{placement}\n\
              [venues.binance]\nmarket_data = \"capture\"\ncaptures = [{captures}]\npace = {pace}\n\
              instruments = [{instruments}]\n{strategies}\n{more}\n",
             seed = self.seed,
@@ -115,6 +118,7 @@ impl Setup {
             journal = self.journal_dir().display().to_string(),
             gate = self.gate,
             flush = self.flush_interval_ms,
+            placement = self.placement,
             captures = list(captures.collect()),
             pace = self.pace,
             instruments = list(instruments.collect()),

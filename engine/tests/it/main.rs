@@ -14,6 +14,7 @@ mod crash;
 mod determinism;
 mod full_disk;
 mod harness;
+mod hot;
 mod own_strategy;
 mod pipeline;
 mod process;

@@ -6,6 +6,7 @@ mod fingerprint;
 mod info;
 mod latency;
 mod outcome;
+mod prune;
 mod record;
 mod recover;
 mod salvage;
@@ -71,6 +72,8 @@ enum JournalVerb {
     Recover(recover::RecoverArgs),
     /// Copy every frame that still validates into a new journal; the damaged one is not touched.
     Salvage(salvage::SalvageArgs),
+    /// Show which old runs may be removed, and with --apply remove them.
+    Prune(prune::PruneArgs),
     /// Digest over sequence, type, version and payload of every logical frame; equal for equal runs.
     Fingerprint(fingerprint::FingerprintArgs),
 }
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
             JournalVerb::Latency(args) => latency::run(&args),
             JournalVerb::Recover(args) => recover::run(&args),
             JournalVerb::Salvage(args) => salvage::run(&args),
+            JournalVerb::Prune(args) => prune::run(&args),
             JournalVerb::Fingerprint(args) => fingerprint::run(&args),
         },
     }

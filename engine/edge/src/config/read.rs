@@ -11,8 +11,9 @@ use kairos_logic::units::{MONEY_SCALE, Money, SCALE_MAX, StrategyId};
 use super::Config;
 use super::cores::{Cores, Seat, Wait};
 use super::model::{
-    Engine, Execution, ExecutionMode, Feed, Gate, InstrumentSpec, Journal, LagAction, Logging,
-    MakerModel, MarketData, NotReady, Pace, Paper, Profile, RecoverMode, Strategy, Venue,
+    Engine, Execution, ExecutionMode, Feed, Gate, HotRing, InstrumentSpec, Journal, LagAction,
+    Logging, MakerModel, MarketData, NotReady, Pace, Paper, Placement, Profile, RecoverMode,
+    Retention, Strategy, Venue,
 };
 use super::problem::Problem;
 use super::section::{Log, Section, decimal};
@@ -222,18 +223,15 @@ fn cpu(section: &Section<'_>, key: &str, node: &Node, usable: Option<&[u16]>) ->
 }
 
 fn journal(mut section: Section<'_>, engine: &str) -> Journal {
-    let placement = section.choice("placement", "direct", &[("direct", "direct"), ("hot", "hot")]);
-    if let ("hot", Some(node)) = (placement, section.find("placement")) {
-        let rule = "the memory ring needs the archiver of the drain, which is not part of this \
-                    build; use \"direct\"";
-        section.wrong("placement", node, rule);
-    }
+    let placement = placement(&mut section, engine);
     let dir = section
         .text("dir")
         .map_or_else(|| PathBuf::from(format!("/var/lib/kairos/{engine}/journal")), PathBuf::from);
     let recover = recover(section.section("recover"));
     let journal = Journal {
         dir,
+        placement,
+        retention: retention(&mut section),
         segment_bytes: segment_bytes(&mut section),
         gate: section.choice(
             "gate",
@@ -271,6 +269,30 @@ fn journal(mut section: Section<'_>, engine: &str) -> Journal {
     };
     section.finish();
     journal
+}
+
+fn placement(section: &mut Section<'_>, engine: &str) -> Placement {
+    let is_hot = section.choice("placement", false, &[("direct", false), ("hot", true)]);
+    let dir = section.text("hot_dir");
+    let ring = HotRing {
+        dir: dir.map_or_else(|| PathBuf::from(format!("/run/kairos-hot/{engine}")), PathBuf::from),
+        segments: usize::try_from(section.integer("hot_segments", 8, 4..=64)).unwrap_or(8),
+        archiver_wait_ms: section.integer("archiver_wait_ms", 10_000, 1..=3_600_000),
+    };
+    // Checked in any case: one layer may describe the ring, and another one choose.
+    if is_hot { Placement::Hot(ring) } else { Placement::Direct }
+}
+
+fn retention(section: &mut Section<'_>) -> Retention {
+    let level = section.integer("compress", 3, 0..=19);
+    Retention {
+        compress: i32::try_from(level).ok().filter(|level| *level > 0),
+        keep_days: section.integer_if("keep_days", 1..=36_500),
+        max_bytes: section.integer_if("max_mib", 1..=1 << 30).map(|mib| mib * MIB),
+        keep_bytes_min: section.integer("keep_mib_min", 0, 0..=1 << 30) * MIB,
+        prune_safety_s: section.integer("prune_safety_s", 3_600, 0..=7_200),
+        required_sinks: section.texts("required_sinks").unwrap_or_default(),
+    }
 }
 
 /// `segment_mib`, or `segment_bytes` for who counts in bytes.

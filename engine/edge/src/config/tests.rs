@@ -65,8 +65,17 @@ fn every_problem_is_one_line_with_key_value_rule_and_place() {
     );
     check("enabled = 1", "venues.binance.enabled = 1: must be true or false (k.toml:8)");
     check(
-        "[journal]\nplacement = \"hot\"",
-        "journal.placement = \"hot\": the memory ring needs the archiver of the drain, which is not part of this build; use \"direct\" (k.toml:9)",
+        "[journal]\nplacement = \"hit\"",
+        "journal.placement = \"hit\": must be \"direct\" or \"hot\" (k.toml:9)",
+    );
+    check(
+        "[journal]\nplacement = \"hot\"\nhot_segments = 3",
+        "journal.hot_segments = 3: must be a whole number from 4 to 64 (k.toml:10)",
+    );
+    check("[journal]\nplacement = \"hot\"\nhot_dir = \"/mnt/hot\"", "");
+    check(
+        "[journal]\nkeep_days = 0",
+        "journal.keep_days = 0: must be a whole number from 1 to 36500 (k.toml:9)",
     );
     check(
         "[journal]\nsegment_mib = 3",

@@ -2,6 +2,7 @@
 //! that nobody should have.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
 mod dump;
 mod follow;
 mod harness;
