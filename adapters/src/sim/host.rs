@@ -33,6 +33,8 @@ const FIRST_CLIENT: usize = 2;
 const STEPS_PER_TURN: usize = 64;
 /// Longest wait for anything.
 const IDLE: Duration = Duration::from_millis(250);
+/// Visitors let in between two looks at everything else; the next look is a tick later at most.
+const VISITORS_PER_TURN: usize = 32;
 /// Visitors whose handshake is going on.
 const VISITORS_MAX: usize = 256;
 
@@ -278,8 +280,12 @@ impl Floor {
 
     /// Lets visitors in, each on a thread of its own.
     fn accept(&mut self) {
-        while let Some(Ok((stream, _))) = self.listener.as_ref().map(mio::net::TcpListener::accept)
-        {
+        // Those who keep coming must not keep the others waiting.
+        for _ in 0..VISITORS_PER_TURN {
+            let accepted = self.listener.as_ref().map(mio::net::TcpListener::accept);
+            let Some(Ok((stream, _))) = accepted else {
+                return;
+            };
             let door = self.gateway.knock(self.clock.now());
             if door.refused || Arc::strong_count(&self.visitors) > VISITORS_MAX {
                 continue;

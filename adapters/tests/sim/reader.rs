@@ -117,10 +117,6 @@ impl Reader {
         }
     }
 
-    pub(crate) fn is_whole(&self) -> bool {
-        self.books.values().all(|it| it.valid)
-    }
-
     /// Path and query behind the venue's address.
     pub(crate) fn target(&self, token: &str) -> String {
         match self.venue {

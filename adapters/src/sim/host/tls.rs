@@ -73,9 +73,9 @@ fn name(text: &str) -> DistinguishedName {
     name
 }
 
-fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
+fn authority(common_name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
     let mut params = CertificateParams::default();
-    params.distinguished_name = name("kairos sim-exchange test CA");
+    params.distinguished_name = name(common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, KeyPair::generate()?)
@@ -104,8 +104,8 @@ impl TlsFiles {
     /// # Errors
     /// [`TlsError::Make`].
     pub fn make() -> Result<Self, TlsError> {
-        let ca = authority()?;
-        let stranger = authority()?;
+        let ca = authority("kairos sim-exchange test CA")?;
+        let stranger = authority("kairos sim-exchange unknown CA")?;
         Ok(Self {
             ca: ca.pem(),
             good: host(&ca, |_| {})?,

@@ -11,6 +11,7 @@ mod latency;
 mod replay;
 #[path = "../../../../engine/tests/it/seeded.rs"]
 mod seeded;
+mod sim_exchange;
 mod states;
 mod usage;
 mod verbs;
