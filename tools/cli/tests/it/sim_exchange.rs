@@ -120,7 +120,7 @@ fn wrong_words_are_named() {
     check("--venue okx --fault drop=moon", 64, "messages are book, trade, quote, any");
     check("--venue okx --fault age=0", 64, "1 to 86400 seconds");
     check("--venue okx --pace 0", 64, "positive number");
-    check("--venue okx --seconds -1", 64, "--seconds");
+    check("--venue okx --seconds soon", 64, "--seconds");
     check("--venue okx --ca-file x", 64, "--tls");
     check(
         "--venue okx --captures /nonexistent.frames.gz",
