@@ -17,7 +17,7 @@ pub(crate) enum Wish {
     Reconnect,
 }
 
-/// Quantity by price, both in 10^-8.
+/// Quantity by price, both in 10^-12.
 pub(crate) type Side = BTreeMap<i128, i128>;
 
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(crate) struct Book {
     pub(crate) valid: bool,
     pub(crate) sides: [Side; 2],
     last: i64,
+    /// Number of the snapshot: what is not newer was in it.
+    snapshot: i64,
     waiting: Vec<Value>,
     asked: bool,
 }
@@ -44,13 +46,13 @@ pub(crate) struct Reader {
     sequence: i64,
 }
 
-/// A decimal number, a string or not, as a count of 10^-8.
+/// A decimal number, a string or not, as a count of 10^-12.
 pub(crate) fn number(value: &Value) -> i128 {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    assert!(fraction.len() <= 8, "{text}");
-    let fraction: i128 = format!("{fraction:0<8}").parse().unwrap();
-    whole.parse::<i128>().unwrap() * 100_000_000 + fraction
+    assert!(fraction.len() <= 12, "{text}");
+    let fraction: i128 = format!("{fraction:0<12}").parse().unwrap();
+    whole.parse::<i128>().unwrap() * 1_000_000_000_000 + fraction
 }
 
 fn int(value: &Value) -> i64 {
@@ -115,6 +117,11 @@ impl Reader {
             heard: BTreeMap::new(),
             sequence: -1,
         }
+    }
+
+    /// Whether the venue wants to be pinged by its clients all the time.
+    pub(crate) fn pings(&self) -> bool {
+        self.venue == "kucoin"
     }
 
     /// Path and query behind the venue's address.
@@ -234,7 +241,7 @@ impl Reader {
                 let data = frame["data"].clone();
                 self.buffered(data["symbol"].as_str().unwrap(), &data)
             }
-            kind => self.hear(&kind.to_owned()),
+            kind => self.hear(kind),
         }
     }
 
@@ -279,7 +286,7 @@ impl Reader {
             return vec![self.get(symbol)]; // too old
         }
         book.load(&body["bids"], &body["asks"]);
-        book.last = last;
+        (book.last, book.snapshot) = (last, last);
         self.snapshots += 1;
         for data in waiting {
             let end = int(data.get("u").unwrap_or(&data["sequenceEnd"]));
@@ -355,7 +362,7 @@ impl Reader {
                     book.set(side, (number(&it["price_level"]), number(&it["new_quantity"])));
                 }
             }
-            channel => return self.hear(&channel.to_owned()),
+            channel => return self.hear(channel),
         }
         Vec::new()
     }
@@ -363,7 +370,7 @@ impl Reader {
     fn kraken(&mut self, frame: &Value) -> Vec<Wish> {
         if let Some(method) = frame["method"].as_str() {
             assert_eq!(frame["success"], true, "{frame}");
-            return self.hear(&method.to_owned());
+            return self.hear(method);
         }
         let data = &frame["data"][0];
         match frame["channel"].as_str().unwrap() {
@@ -386,11 +393,11 @@ impl Reader {
                     book.sides[1].pop_last();
                 }
                 // Numbers have two or five decimals of price, eight of quantity.
-                let price_unit = if symbol == "ETH/BTC" { 1_000 } else { 1_000_000 };
+                let price_unit = if symbol == "ETH/BTC" { 10_000_000 } else { 10_000_000_000 };
                 let asks = book.sides[1].iter();
                 let text: String = asks
                     .chain(book.sides[0].iter().rev())
-                    .map(|(price, qty)| format!("{}{qty}", price / price_unit))
+                    .map(|(price, qty)| format!("{}{}", price / price_unit, qty / 10_000))
                     .collect();
                 if i64::from(crc32(text.as_bytes())) != int(&data["checksum"]) {
                     self.gaps += 1;
@@ -399,7 +406,7 @@ impl Reader {
                     return verbs.map(|it| Wish::Send(self.subscribe_book(it, symbol))).into();
                 }
             }
-            channel => return self.hear(&channel.to_owned()),
+            channel => return self.hear(channel),
         }
         Vec::new()
     }
@@ -421,6 +428,9 @@ impl Book {
             return true;
         }
         let (start, end) = (int(&data["sequenceStart"]), int(&data["sequenceEnd"]));
+        if end <= self.snapshot {
+            return true;
+        }
         if start > self.last + 1 || end <= self.last {
             return false;
         }
