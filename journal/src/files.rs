@@ -15,8 +15,8 @@ use crate::crc::crc32c;
 use crate::error::Error;
 use crate::layout::SLOT;
 
-const FILE_MODE: u32 = 0o640;
-const DIR_MODE: u32 = 0o750;
+pub(crate) const FILE_MODE: u32 = 0o640;
+pub(crate) const DIR_MODE: u32 = 0o750;
 
 /// The paths of a journal directory.
 #[derive(Clone, Debug)]

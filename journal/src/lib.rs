@@ -49,6 +49,7 @@ compile_error!("the mapped format is little-endian; the codec alone is portable"
 
 mod codec;
 mod crc;
+pub mod cursors;
 mod error;
 mod files;
 mod keeper;

@@ -67,12 +67,16 @@ const KEY: &str = "\n  \"blake3\": \"";
 const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Writes `fields` as JSON with a digest over the file's own bytes.
-pub(crate) fn write_digested(path: &Path, mut fields: Map<String, Value>) -> Result<(), Error> {
+pub(crate) fn write_digested(path: &Path, fields: Map<String, Value>) -> Result<(), Error> {
+    replace(path, digested(fields).as_bytes())
+}
+
+/// `fields` as JSON with a digest over the text's own bytes.
+pub(crate) fn digested(mut fields: Map<String, Value>) -> String {
     fields.insert("blake3".into(), BLANK.into());
     let text = format!("{:#}\n", Value::Object(fields));
     let digest = blake3::hash(text.as_bytes()).to_hex();
-    let text = text.replacen(&format!("{KEY}{BLANK}"), &format!("{KEY}{digest}"), 1);
-    replace(path, text.as_bytes())
+    text.replacen(&format!("{KEY}{BLANK}"), &format!("{KEY}{digest}"), 1)
 }
 
 /// Reads what [`write_digested`] wrote; the inner error says what is wrong with the bytes.
