@@ -14,6 +14,7 @@
 
 pub mod cli;
 pub mod files;
+pub mod postgres;
 pub mod service;
 pub mod sink;
 pub mod source;

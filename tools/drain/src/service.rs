@@ -237,11 +237,12 @@ struct Pass<'a> {
     name: &'a str,
     backoff: &'a mut Backoff,
     batch: Batch,
-    begun: Instant, // of the oldest event that waits
-    behind: bool,   // the last batch was full
-    read: Cursor,   // behind the last entry taken
-    held: Cursor,   // by the sink
-    told: u64,      // version of the run that the sink knows
+    begun: Instant,   // of the oldest event that waits
+    behind: bool,     // the last batch was full
+    read: Cursor,     // behind the last entry taken
+    held: Cursor,     // by the sink
+    told: u64,        // version of the run that the sink knows
+    is_settled: bool, // the sink knows how the last run ended
     published: Option<Instant>,
     rate: Rate,
 }
@@ -259,6 +260,7 @@ impl<'a> Pass<'a> {
             read: cursor,
             held: cursor,
             told: 0,
+            is_settled: false,
             published: None,
             rate: Rate::default(),
         }
@@ -283,13 +285,20 @@ impl<'a> Pass<'a> {
                     sink.add(run, &entry)?;
                     self.read = source.cursor();
                 }
-                Step::Mark => continue,
+                Step::Mark => {
+                    self.is_settled = false;
+                    continue;
+                }
                 Step::Nothing { complete } => {
                     self.behind = false;
                     let is_over = complete && self.plan.until_caught_up;
                     let is_stopped = self.plan.stop.load(Ordering::Relaxed);
                     if is_over || is_stopped || self.is_due(sink) {
                         self.commit(sink, source.cursor())?;
+                    }
+                    if complete && !self.is_settled && sink.pending().events == 0 {
+                        sink.settle()?;
+                        self.is_settled = true;
                     }
                     if is_over {
                         self.publish(true);

@@ -143,6 +143,14 @@ pub trait Sink {
     /// [`SinkError`].
     fn commit(&mut self, next: Cursor) -> Result<(), SinkError>;
 
+    /// Nobody writes the journal any more, and all of it is here: what its manifests say is final.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    fn settle(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// After a commit that failed: connects again without taking over, and says which cursor the sink
     /// holds.
     ///

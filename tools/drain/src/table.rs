@@ -10,6 +10,7 @@ use kairos_logic::event::{Event, GapReason, Kind, News, ReportState, StatusCode,
 use kairos_logic::order::{
     Action, Decision, OrderFlags, OrderType, Reason, RiskState, TimeInForce, Verdict,
 };
+use kairos_logic::risk::Trigger;
 use kairos_logic::units::{InstrumentId, Nanos, Side, Stamp};
 
 use crate::sink::SinkError;
@@ -390,6 +391,14 @@ pub fn words() -> Vec<(&'static str, i16, &'static str)> {
     RiskState::ALL.iter().for_each(|it| add("risk_state", *it as u8, it.text()));
     Reason::ALL.iter().for_each(|it| add("reason", *it as u8, it.text()));
     Code::ALL.iter().for_each(|it| add("code", *it as u8, it.text()));
+    let triggers = [
+        Trigger::Operator,
+        Trigger::Drawdown,
+        Trigger::DailyLoss,
+        Trigger::RejectStorm,
+        Trigger::Ledger,
+    ];
+    triggers.iter().for_each(|it| add("trigger", *it as u8, it.text()));
     for number in 0..=u8::MAX {
         let signed = i64::from(number);
         if let Some(it) = StatusCode::from_number(signed) {

@@ -16,8 +16,9 @@ use kairos_journal::Journal;
 
 use super::{SAYS_NO, Where};
 use crate::files::Files;
+use crate::postgres::{self, Server};
 use crate::service::{self, Job, Plan};
-use crate::sink::Sink;
+use crate::sink::{Batch, Sink};
 use crate::source::Follow;
 use crate::status::{Board, Page, State, now_ns};
 
@@ -57,8 +58,23 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
 }
 
 /// Every sink that the configuration names.
-fn jobs(drain: &Drain) -> Vec<Job> {
+fn jobs(config: &Config, drain: &Drain) -> Vec<Job> {
     let mut jobs = Vec::new();
+    let batch = Batch {
+        rows: drain.batch_rows,
+        catchup_rows: drain.catchup_rows,
+        bytes: drain.batch_bytes,
+        ms: drain.batch_ms,
+    };
+    if let Some(postgres) = drain.postgres.clone() {
+        let journal = config.journal.dir.clone();
+        let make = move || Server::new(postgres.clone(), batch, journal.clone());
+        jobs.push(Job {
+            name: postgres::NAME.into(),
+            follow: Follow::Durable,
+            make: Box::new(move || Box::new(make()) as Box<dyn Sink>),
+        });
+    }
     if let Some(parquet) = drain.parquet.clone() {
         jobs.push(Job {
             name: "parquet".into(),
@@ -70,7 +86,7 @@ fn jobs(drain: &Drain) -> Vec<Job> {
 }
 
 fn sinks(args: &RunArgs, config: &Config, drain: &Drain) -> ExitCode {
-    let jobs = jobs(drain);
+    let jobs = jobs(config, drain);
     if jobs.is_empty() {
         eprintln!("kairos-drain: every sink of [drain] has enabled = false: nothing to do");
         return ExitCode::FAILURE;
