@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod files;
 pub mod postgres;
+pub mod redis;
 pub mod service;
 pub mod sink;
 pub mod source;

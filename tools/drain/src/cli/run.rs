@@ -17,6 +17,7 @@ use kairos_journal::Journal;
 use super::{SAYS_NO, Where};
 use crate::files::Files;
 use crate::postgres::{self, Server};
+use crate::redis::{self, Lane};
 use crate::service::{self, Job, Plan};
 use crate::sink::{Batch, Sink};
 use crate::source::Follow;
@@ -66,6 +67,18 @@ fn jobs(config: &Config, drain: &Drain) -> Vec<Job> {
         bytes: drain.batch_bytes,
         ms: drain.batch_ms,
     };
+    if let Some(redis) = drain.redis.clone() {
+        for lane in 0..redis.connections {
+            let redis = redis.clone();
+            jobs.push(Job {
+                name: redis::name(lane),
+                follow: Follow::Committed,
+                make: Box::new(move || {
+                    Box::new(Lane::new(redis.clone(), batch, lane)) as Box<dyn Sink>
+                }),
+            });
+        }
+    }
     if let Some(postgres) = drain.postgres.clone() {
         let journal = config.journal.dir.clone();
         let make = move || Server::new(postgres.clone(), batch, journal.clone());
