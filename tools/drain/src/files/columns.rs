@@ -100,10 +100,10 @@ fn field(column: &Column) -> String {
     let (physical, logical) = match column.kind {
         Type::Small => ("INT32", " (INTEGER(16,true))"),
         Type::Int => ("INT32", " (INTEGER(32,true))"),
-        Type::Big => ("INT64", " (INTEGER(64,true))"),
+        // Times too: some readers cut time stamps with a zone to microseconds.
+        Type::Big | Type::Nanos => ("INT64", " (INTEGER(64,true))"),
         Type::Bits => ("INT64", " (INTEGER(64,false))"),
         Type::Bool => ("BOOLEAN", ""),
-        Type::Nanos => ("INT64", " (TIMESTAMP(NANOS,true))"),
     };
     let repetition = if column.optional { "OPTIONAL" } else { "REQUIRED" };
     format!("{repetition} {physical} {}{logical};", column.name)
