@@ -1,6 +1,7 @@
 //! The command line.
 
 mod run;
+mod verbs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ const CONFIGURATION: u8 = 78;
 const EXAMPLES: &str = "Examples:
   kairos-drain run --config /etc/kairos/kairos.toml
   kairos-drain run --config kairos.toml --until-caught-up
+  kairos-drain audit --config kairos.toml --json
   kairos-drain run --config kairos.toml --set drain.postgres.url=postgres://kairos@127.0.0.1/kairos
 
 Without a sink in the configuration, Parquet files go to /var/lib/kairos/<name>/parquet.
@@ -36,6 +38,15 @@ struct Cli {
 enum Verb {
     /// Follow the journal and write every configured sink, until told to stop.
     Run(run::RunArgs),
+    /// How each sink is: place, lag, rate, last error. Exit 0 all well, 1 behind or waiting, 2 broken,
+    /// 3 no drain runs.
+    Status(verbs::StatusArgs),
+    /// Count what each sink holds against the journal; exit 2 where one differs.
+    Audit(verbs::AuditArgs),
+    /// Bring the database's schema up to date, or print what that would execute.
+    Migrate(verbs::MigrateArgs),
+    /// Delete what a sink holds, so that the next run writes it anew from the journal.
+    Rebuild(verbs::RebuildArgs),
 }
 
 /// Where the configuration is.
@@ -76,5 +87,9 @@ pub fn main() -> ExitCode {
     };
     match cli.verb {
         Verb::Run(args) => run::run(&args),
+        Verb::Status(args) => verbs::status(&args),
+        Verb::Audit(args) => verbs::audit(&args),
+        Verb::Migrate(args) => verbs::migrate(&args),
+        Verb::Rebuild(args) => verbs::rebuild(&args),
     }
 }

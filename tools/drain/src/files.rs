@@ -20,6 +20,7 @@ use kairos_edge::frames::Record;
 use self::columns::TableFile;
 use self::footer::{Footer, SCHEMA};
 use self::layout::{Layout, SetName, day_of};
+use crate::audit::Tallies;
 use crate::sink::{Batch, Cursor, Pending, Sink, SinkError};
 use crate::source::{Entry, Run, Said};
 use crate::table::{Row, Table};
@@ -255,4 +256,23 @@ fn at_ns(run: &Run, entry: &Entry<'_>) -> i64 {
         Said::Skipped => run.wall(entry.ts),
     };
     at.unwrap_or(run.started_ns).max(0)
+}
+
+/// What the files below `config.dir` hold, row by row, and how far they say they go.
+///
+/// # Errors
+/// [`SinkError`] where files are not whole or of another journal. Nothing is changed.
+pub fn tally(config: &Parquet, journal: &str) -> Result<(Cursor, Tallies), SinkError> {
+    Layout::new(&config.dir).tally(journal, config.depth)
+}
+
+/// Deletes every table, so that the next run writes them anew. Refused while a drain writes here.
+///
+/// # Errors
+/// [`SinkError::Fenced`] while a drain writes; what the system says.
+pub fn clear(config: &Parquet) -> Result<(), SinkError> {
+    let mut sink = Files::new(config.clone());
+    sink.layout.make(&config.dir)?;
+    sink.take_lock()?;
+    sink.layout.clear()
 }

@@ -15,6 +15,7 @@ use postgres::{Client, Statement, Transaction};
 
 use self::rows::Rows;
 use self::schema::Extension;
+use crate::audit::{Tallies, Tally};
 use crate::sink::{Batch, Cursor, Pending, Sink, SinkError};
 use crate::source::{Entry, Run, identify};
 use crate::table::{Row, Table, words};
@@ -519,4 +520,71 @@ fn failed(what: &str, error: &postgres::Error) -> SinkError {
         "22" | "23" | "42" => SinkError::Rejected(why),
         _ => SinkError::Transient(why),
     }
+}
+
+/// What the tables hold, and the cursor beside them. Nothing is changed.
+///
+/// # Errors
+/// [`SinkError`] where the server cannot be asked or holds another journal.
+pub fn tally(config: &Postgres, journal: &str) -> Result<(Cursor, Tallies), SinkError> {
+    let mut client = connect::connect(config)?;
+    let batch = Batch { rows: 1, catchup_rows: 1, bytes: 1, ms: 1 };
+    let mut sink = Server::new(config.clone(), batch, std::path::PathBuf::new());
+    journal.clone_into(&mut sink.journal);
+    let told = |error: postgres::Error| failed("count rows", &error);
+    // One moment for all tables: a drain may be writing.
+    client
+        .batch_execute(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0",
+        )
+        .map_err(told)?;
+    let cursor = sink.stored(&mut client)?.map_or(Cursor::START, |it| it.1);
+    let mut tallies = Tallies::new();
+    for table in Table::ALL.iter().map(|table| table.name()) {
+        let query = format!(
+            "SELECT run, count(*), sum(seq)::text FROM {}.{table} GROUP BY run",
+            config.schema
+        );
+        for row in client.query(&query, &[]).map_err(told)? {
+            let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+            let sum = row.get::<_, String>(2).parse().unwrap_or(0);
+            tallies.insert((number(0), table.to_owned()), Tally { rows: number(1), sum });
+        }
+    }
+    Ok((cursor, tallies))
+}
+
+/// Deletes the schema, so that the next run writes it anew.
+///
+/// # Errors
+/// What the server says.
+pub fn clear(config: &Postgres) -> Result<(), SinkError> {
+    let mut client = connect::connect(config)?;
+    let drop = format!("DROP SCHEMA IF EXISTS {} CASCADE", config.schema);
+    client.batch_execute(&drop).map_err(|error| failed("drop the schema", &error))
+}
+
+/// Brings the schema up to date whatever the configuration says of it; returns what was applied.
+///
+/// # Errors
+/// As [`schema::migrate`].
+pub fn migrate(config: &Postgres) -> Result<Vec<&'static str>, SinkError> {
+    let config = Postgres { migrate: kairos_edge::config::Migrate::Auto, ..config.clone() };
+    let mut client = connect::connect(&config)?;
+    let timescale = matches!(schema::extension(&mut client, &config)?, Extension::Used(_));
+    let applied = schema::migrate(&mut client, &config, timescale)?;
+    if timescale {
+        schema::set_policies(&mut client, &config)?;
+    }
+    Ok(applied)
+}
+
+/// The steps of the schema that are missing.
+///
+/// # Errors
+/// As [`schema::plan`].
+pub fn plan(config: &Postgres) -> Result<Vec<schema::Migration>, SinkError> {
+    let mut client = connect::connect(config)?;
+    let timescale = matches!(schema::extension(&mut client, config)?, Extension::Used(_));
+    schema::plan(&mut client, &config.schema, timescale).map(|plan| plan.missing)
 }

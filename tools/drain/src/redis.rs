@@ -809,3 +809,103 @@ fn is_final(state: ReportState) -> bool {
         | ReportState::CancelRejected => false,
     }
 }
+
+/// Streams by name, each with the run and `seq` of its entries.
+pub type Streams = Vec<(&'static str, Vec<(u64, u64)>)>;
+
+/// What the streams hold, and the cursor beside them. Nothing is changed.
+///
+/// # Errors
+/// [`SinkError`] where the server cannot be asked or holds another journal.
+pub fn streams(config: &Redis, journal: &str) -> Result<(Cursor, Streams), SinkError> {
+    let batch = Batch { rows: 1, catchup_rows: 1, bytes: 1, ms: 1 };
+    let mut lane = Lane::new(config.clone(), batch, 0);
+    journal.clone_into(&mut lane.journal);
+    lane.connect()?;
+    let cursor = lane.stored()?;
+    let mut all = Vec::new();
+    for stream in ["stream:orders", "stream:fills", "stream:risk"] {
+        let key = format!("{}{stream}", config.key_prefix);
+        let connection = lane.live()?;
+        let mut from = "-".to_owned();
+        let mut ids = Vec::new();
+        loop {
+            let page: Vec<(String, Value)> = redis::cmd("XRANGE")
+                .arg(&key)
+                .arg(&from)
+                .arg("+")
+                .arg("COUNT")
+                .arg(5_000)
+                .query(connection)
+                .map_err(|error| failed("read a stream", &error))?;
+            for (id, _) in &page {
+                let parts = id.split_once('-').and_then(|(run, seq)| {
+                    Some((run.parse::<u64>().ok()?, seq.parse::<u64>().ok()?))
+                });
+                let parts = parts.unwrap_or((0, 0));
+                // Behind the cursor's moment a running drain may have added more.
+                if parts.1 < cursor.next_seq {
+                    ids.push(parts);
+                }
+            }
+            let Some((last, _)) = page.last() else { break };
+            from = format!("({last}");
+        }
+        all.push((stream, ids));
+    }
+    Ok((cursor, all))
+}
+
+/// Deletes every key that the drain writes, so that the next run writes them anew.
+///
+/// # Errors
+/// What the server says.
+pub fn clear(config: &Redis) -> Result<(), SinkError> {
+    let batch = Batch { rows: 1, catchup_rows: 1, bytes: 1, ms: 1 };
+    let mut lane = Lane::new(config.clone(), batch, 0);
+    lane.connect()?;
+    let connection = lane.live()?;
+    let told = |error: RedisError| failed("delete keys", &error);
+    let escaped: String = config
+        .key_prefix
+        .chars()
+        .flat_map(|it| ['\\', it].into_iter().skip(usize::from(it.is_ascii_alphanumeric())))
+        .collect();
+    // The epoch stays: a drain that still runs is fenced rather than let on.
+    for name in [
+        "drain:offset:*",
+        "market:tick:*",
+        "order:*",
+        "position:*",
+        "balance:*",
+        "stream:orders",
+        "stream:fills",
+        "stream:risk",
+        "risk:state",
+        "control:status",
+    ] {
+        let mut from = 0_u64;
+        loop {
+            let (next, keys): (u64, Vec<String>) = redis::cmd("SCAN")
+                .arg(from)
+                .arg("MATCH")
+                .arg(format!("{escaped}{name}"))
+                .arg("COUNT")
+                .arg(10_000)
+                .query(connection)
+                .map_err(told)?;
+            if !keys.is_empty() {
+                let _: Value = redis::cmd("DEL").arg(&keys).query(connection).map_err(told)?;
+            }
+            from = next;
+            if from == 0 {
+                break;
+            }
+        }
+    }
+    for lane in 0..config.connections {
+        let key = format!("{}drain:epoch:{lane}", config.key_prefix);
+        let _: Value = redis::cmd("INCR").arg(key).query(connection).map_err(told)?;
+    }
+    Ok(())
+}

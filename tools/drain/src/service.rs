@@ -17,6 +17,8 @@ use crate::status::{Board, State, now_ns};
 const REST: Duration = Duration::from_millis(5);
 /// Entries between two looks at the clock.
 const LOOK: u32 = 128;
+/// How often a sink is tried at the start where somebody waits for its end.
+const ATTACH_TRIES: u32 = 3;
 /// How often a sink's position is left beside the journal.
 const PUBLISH: Duration = Duration::from_secs(1);
 
@@ -143,7 +145,8 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn drive(&mut self, sink: &mut dyn Sink) {
-        let mut held = None; // after an error: what the sink still has in memory is for this place
+        let mut held = None; // once attached
+        let mut tries = 0;
         loop {
             let error = match self.pass(sink, &mut held) {
                 Ok(End::Complete) => return self.board.update(|it| it.state = State::Done),
@@ -177,6 +180,11 @@ impl Worker<'_> {
                         return;
                     }
                 }
+            }
+            tries += 1;
+            if self.plan.until_caught_up && held.is_none() && tries == ATTACH_TRIES {
+                // Somebody waits for the end of this: a server that was never there is told.
+                return self.board.update(|it| it.state = State::Failed);
             }
             if !self.backoff.wait(self.plan) {
                 return self.board.update(|it| it.state = State::Stopped);

@@ -7,7 +7,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::columns::{Small, write_small};
-use super::footer::{Footer, SCHEMA};
+use super::footer::{Footer, SCHEMA, read_seqs};
+use crate::audit::Tallies;
 use crate::sink::{Cursor, SinkError};
 use crate::source::Run;
 use crate::table::{Table, words};
@@ -37,6 +38,12 @@ impl SetName {
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     dir: PathBuf,
+}
+
+/// What the tables' folders hold.
+struct Found {
+    shown: BTreeMap<SetName, BTreeMap<&'static str, PathBuf>>,
+    hidden: Vec<(&'static str, PathBuf)>,
 }
 
 const HIDDEN: &str = ".tmp-";
@@ -73,6 +80,54 @@ impl Layout {
 
     /// Finishes or removes what a crash left, and says how far the sets go.
     pub(super) fn recover(&self, journal: &str, depth: bool) -> Result<Cursor, SinkError> {
+        let Found { shown, mut hidden } = self.find()?;
+        self.check_sequence(shown.keys())?;
+        let cursor = match shown.last_key_value() {
+            Some((set, files)) => {
+                let footer = self.check_footer(files, (journal, depth))?;
+                self.finish_newest(set, files, &mut hidden, footer)?
+            }
+            None => Cursor::START,
+        };
+        for (_, file) in hidden {
+            fs::remove_file(&file).map_err(failed("remove", &file))?;
+        }
+        Ok(cursor)
+    }
+
+    /// Counts the rows of every set that shows.
+    pub(super) fn tally(&self, journal: &str, depth: bool) -> Result<(Cursor, Tallies), SinkError> {
+        let Found { shown, .. } = self.find()?;
+        self.check_sequence(shown.keys())?;
+        let mut cursor = Cursor::START;
+        let mut tallies = Tallies::new();
+        for (set, files) in &shown {
+            let footer = self.check_footer(files, (journal, depth))?;
+            cursor = Cursor { run: footer.run, next_seq: footer.last_seq + 1, crc: footer.crc };
+            for (table, file) in files {
+                let tally = tallies.entry((set.run, (*table).to_owned())).or_default();
+                read_seqs(file, |seq| tally.add(seq)).map_err(SinkError::Diverged)?;
+            }
+        }
+        Ok((cursor, tallies))
+    }
+
+    /// Deletes every table.
+    pub(super) fn clear(&self) -> Result<(), SinkError> {
+        let small = ["word", "run", "strategy", "currency", "venue", "instrument"];
+        for table in Table::ALL.iter().map(|table| table.name()).chain(small) {
+            let folder = self.dir.join(table);
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &folder)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self) -> Result<Found, SinkError> {
         let mut shown: BTreeMap<SetName, BTreeMap<&'static str, PathBuf>> = BTreeMap::new();
         let mut hidden = Vec::new();
         for table in Table::ALL.iter().map(|table| table.name()) {
@@ -91,15 +146,7 @@ impl Layout {
                 }
             }
         }
-        self.check_sequence(shown.keys())?;
-        let cursor = match shown.last_key_value() {
-            Some((set, files)) => self.finish_newest(set, files, &mut hidden, (journal, depth))?,
-            None => Cursor::START,
-        };
-        for (_, file) in hidden {
-            fs::remove_file(&file).map_err(failed("remove", &file))?;
-        }
-        Ok(cursor)
+        Ok(Found { shown, hidden })
     }
 
     fn check_sequence<'a>(&self, sets: impl Iterator<Item = &'a SetName>) -> Result<(), SinkError> {
@@ -117,40 +164,46 @@ impl Layout {
         Ok(())
     }
 
+    /// Reads the footer of a set and compares it with what is configured.
+    fn check_footer(
+        &self,
+        files: &BTreeMap<&'static str, PathBuf>,
+        (journal, depth): (&str, bool),
+    ) -> Result<Footer, SinkError> {
+        let Some(any) = files.values().next() else {
+            return Err(SinkError::Diverged("a set without files".into()));
+        };
+        let footer = Footer::read(any).map_err(SinkError::Diverged)?;
+        let dir = self.dir.display();
+        if footer.schema > SCHEMA {
+            let (file, version) = (any.display(), footer.schema);
+            return Err(SinkError::Rejected(format!(
+                "{file}: tables of version {version}, this kairos writes version {SCHEMA}"
+            )));
+        }
+        if footer.journal != journal {
+            let owner = &footer.journal;
+            return Err(SinkError::Diverged(format!(
+                "{dir}: files of journal {owner}, this is journal {journal}"
+            )));
+        }
+        if footer.depth != depth {
+            let was = footer.depth;
+            return Err(SinkError::Diverged(format!(
+                "{dir}: written with depth = {was}; changing it needs a rebuild"
+            )));
+        }
+        Ok(footer)
+    }
+
     /// A crash while the newest set got its names left some of its files hidden: they are complete.
     fn finish_newest(
         &self,
         set: &SetName,
         files: &BTreeMap<&'static str, PathBuf>,
         hidden: &mut Vec<(&'static str, PathBuf)>,
-        (journal, depth): (&str, bool),
+        footer: Footer,
     ) -> Result<Cursor, SinkError> {
-        let Some(any) = files.values().next() else { return Ok(Cursor::START) };
-        let footer = Footer::read(any).map_err(SinkError::Diverged)?;
-        if footer.schema > SCHEMA {
-            let why = format!(
-                "{}: tables of version {}, this kairos writes version {SCHEMA}",
-                any.display(),
-                footer.schema
-            );
-            return Err(SinkError::Rejected(why));
-        }
-        if footer.journal != journal {
-            let why = format!(
-                "{}: files of journal {}, this is journal {journal}",
-                self.dir.display(),
-                footer.journal
-            );
-            return Err(SinkError::Diverged(why));
-        }
-        if footer.depth != depth {
-            let why = format!(
-                "{}: written with depth = {}; changing it needs a rebuild",
-                self.dir.display(),
-                footer.depth
-            );
-            return Err(SinkError::Diverged(why));
-        }
         for table in footer.tables.keys().filter(|table| !files.contains_key(table.as_str())) {
             let at = hidden.iter().position(|(owner, file)| {
                 owner == table && Footer::read(file).is_ok_and(|it| it == footer)

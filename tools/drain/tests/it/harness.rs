@@ -42,8 +42,12 @@ impl Own {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("kairos-drain-test-{}-{count}", std::process::id());
         let dir = std::env::temp_dir().join(name);
-        let mut this =
-            Self { dir, pg_port: free_port(), redis_port: free_port(), servers: Servers::default() };
+        let mut this = Self {
+            dir,
+            pg_port: free_port(),
+            redis_port: free_port(),
+            servers: Servers::default(),
+        };
         let mut up = vec!["up"];
         up.extend(what);
         let output = this.call(&up);
@@ -111,10 +115,7 @@ pub(crate) fn servers() -> &'static Servers {
         let mut own = Own::start(&["postgres", "redis"]);
         let servers = std::mem::take(&mut own.servers);
         (
-            Servers {
-                postgres: postgres.or(servers.postgres),
-                redis: redis.or(servers.redis),
-            },
+            Servers { postgres: postgres.or(servers.postgres), redis: redis.or(servers.redis) },
             Some(own),
         )
     });
@@ -269,7 +270,8 @@ impl Running {
 
     /// Sends it a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status();
+        let sent =
+            Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status();
         assert!(sent.unwrap().success());
     }
 

@@ -59,9 +59,11 @@ impl Written {
         let names = names.map(|(name, kind)| StrategyName { name: name.into(), kind: kind.into() });
         let config = "[engine]\nname = \"test\"\n[venues.binance]\nmarket_data = \"sim\"\n\
                       instruments = [\"BTCUSDT\", \"ETHUSDT\", \"ETHBTC\"]\n";
-        for cold in
-            [Cold::Config(config.into()), Cold::Instruments(table()), Cold::Strategies(names.into())]
-        {
+        for cold in [
+            Cold::Config(config.into()),
+            Cold::Instruments(table()),
+            Cold::Strategies(names.into()),
+        ] {
             for payload in cold.payloads() {
                 this.append(TSC_START, cold.kind(), &[], &payload);
             }

@@ -32,7 +32,11 @@ fn killed_at_any_point_it_loses_and_doubles_nothing() {
         drain.kill();
         if round % 10 == 9 {
             run += 1;
-            if round % 20 == 9 { journal.kill() } else { journal.end() }
+            if round % 20 == 9 {
+                journal.kill()
+            } else {
+                journal.end()
+            }
             journal = Written::begin(&place.journal(), run);
         }
     }

@@ -23,7 +23,8 @@ pub(crate) fn journal_rows(dir: &Path) -> BTreeMap<&'static str, Vec<Cells>> {
         match source.next().unwrap() {
             Step::Entry(run, entry) => {
                 let row = Row::of(run, &entry).unwrap();
-                let show = |(column, cell): (&kairos_drain::table::Column, Option<i64>)| match cell {
+                let show = |(column, cell): (&kairos_drain::table::Column, Option<i64>)| match cell
+                {
                     None => "-".to_owned(),
                     Some(cell) if column.kind == Type::Bits => cell.cast_unsigned().to_string(),
                     Some(cell) => cell.to_string(),
@@ -115,7 +116,9 @@ pub(crate) fn postgres_holds_all(place: &Place) {
         let shown = shown.collect::<Vec<_>>().join(", ");
         let query = format!("SELECT {shown} FROM kairos.{0} ORDER BY {0}.seq", table.name());
         let rows = client.query(&query, &[]).unwrap().into_iter().map(|row| {
-            (0..row.len()).map(|at| row.get::<_, Option<String>>(at).unwrap_or("-".into())).collect()
+            (0..row.len())
+                .map(|at| row.get::<_, Option<String>>(at).unwrap_or("-".into()))
+                .collect()
         });
         found.insert(table.name(), rows.collect());
     }
@@ -132,11 +135,8 @@ pub(crate) fn postgres_holds_all(place: &Place) {
     let row = row.unwrap();
     let end = end_of(&place.journal());
     let stored: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-    let wanted = (
-        i64::try_from(end.run).unwrap(),
-        i64::try_from(end.next_seq).unwrap(),
-        i64::from(end.crc),
-    );
+    let wanted =
+        (i64::try_from(end.run).unwrap(), i64::try_from(end.next_seq).unwrap(), i64::from(end.crc));
     assert_eq!(stored, wanted, "the cursor");
 }
 
@@ -174,9 +174,8 @@ pub(crate) fn redis_holds_all(place: &Place) {
     let (action, approved) =
         (column(Table::Decision, "action"), column(Table::Decision, "approved"));
     let of_orders = |table: &str, row: &Cells| table != "decision" || row[action] != "3";
-    let of_risk = |_: &str, row: &Cells| {
-        row[action] == "3" || (row[action] == "1" && row[approved] == "0")
-    };
+    let of_risk =
+        |_: &str, row: &Cells| row[action] == "3" || (row[action] == "1" && row[approved] == "0");
     assert_eq!(
         stream_ids(place, "stream:orders"),
         ids(&["decision", "order_event"], &of_orders),
@@ -205,9 +204,8 @@ fn positions_add_up(
     rows: &BTreeMap<&'static str, Vec<Cells>>,
     connection: &mut redis::Connection,
 ) {
-    let at = |name: &str| {
-        Table::Fill.columns().iter().position(|column| column.name == name).unwrap()
-    };
+    let at =
+        |name: &str| Table::Fill.columns().iter().position(|column| column.name == name).unwrap();
     let newest = end_of(&place.journal()).run.to_string();
     let mut wanted: BTreeMap<String, i64> = BTreeMap::new();
     for row in rows.get("fill").into_iter().flatten().filter(|row| row[0] == newest) {
