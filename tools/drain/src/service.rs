@@ -71,7 +71,8 @@ pub fn run(job: &Job, plan: &Plan, board: &Board) {
 fn note(board: &Board, state: State, class: &str, why: &str) {
     let mut is_new = false;
     board.update(|it| {
-        is_new = it.state != state || it.last_error.as_deref() != Some(why);
+        is_new = !it.is_said || it.last_error.as_deref() != Some(why);
+        it.is_said = true;
         it.state = state;
         *it.errors.entry(class.to_owned()).or_default() += 1;
         it.last_error = Some(why.to_owned());
@@ -380,6 +381,7 @@ impl<'a> Pass<'a> {
             it.events += rate.newest;
             it.events_per_second = rate.per_second;
             it.commits += u64::from(rate.newest > 0);
+            it.is_said &= rate.newest == 0;
             it.commit_max_ms = rate.longest.as_secs_f64() * 1e3;
         });
         self.rate.newest = 0;

@@ -42,16 +42,16 @@ pub enum SinkError {
     #[error("{0}")]
     InDoubt(String),
     /// Another drain has taken over.
-    #[error("fenced: {0}")]
+    #[error("{0}")]
     Fenced(String),
     /// The sink holds something else than this journal's history.
-    #[error("diverged: {0}")]
+    #[error("{0}")]
     Diverged(String),
     /// The sink refuses schema or data.
-    #[error("rejected: {0}")]
+    #[error("{0}")]
     Rejected(String),
     /// The sink has no room.
-    #[error("full: {0}")]
+    #[error("{0}")]
     Full(String),
 }
 

@@ -103,6 +103,9 @@ pub struct SinkStatus {
     /// When it was, in nanoseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error_at_ns: Option<u64>,
+    /// Whether that was logged, and nothing has gone well since.
+    #[serde(skip)]
+    pub is_said: bool,
 }
 
 /// A sink's status, shared with whoever shows it.

@@ -236,8 +236,8 @@ impl Watch {
         if sinks.iter().all(|it| done(it.state)) {
             return ExitCode::SUCCESS;
         }
-        let newer = sinks.iter().all(|it| it.state == State::Rejected);
-        match (damaged, newer) {
+        let rejected = sinks.iter().any(|it| it.state == State::Rejected);
+        match (damaged, rejected) {
             (true, _) => ExitCode::from(SAYS_NO),
             (false, true) => ExitCode::from(super::CONFIGURATION),
             (false, false) => ExitCode::FAILURE,

@@ -90,10 +90,6 @@ impl Own {
     pub(crate) fn start_again(&self, which: &str) {
         self.must(&["start", which]);
     }
-
-    pub(crate) fn pg_port(&self) -> u16 {
-        self.pg_port
-    }
 }
 
 impl Drop for Own {
@@ -129,6 +125,12 @@ pub(crate) fn connect(url: &str) -> postgres::Client {
         config.password(std::env::var("PGPASSWORD").unwrap_or_else(|_| SECRET.into()));
     }
     config.connect(postgres::NoTls).unwrap()
+}
+
+/// A connection to a place's Redis, and the prefix of its keys.
+pub(crate) fn connect_redis(place: &Place) -> (redis::Connection, String) {
+    let (url, prefix) = place.redis.clone().unwrap();
+    (redis::Client::open(url).unwrap().get_connection().unwrap(), prefix)
 }
 
 /// A new database on the server at `url`: its address.

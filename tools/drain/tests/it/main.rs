@@ -8,7 +8,6 @@ mod journal;
 mod kill;
 mod postgres;
 mod redis;
-mod source;
 mod trouble;
 mod verbs;
 mod whole;
