@@ -1,5 +1,6 @@
 //! `kairos`: the operator's tool. Reads what the engine leaves; needs no living engine.
 
+mod drain;
 mod dump;
 mod fingerprint;
 mod info;
@@ -24,6 +25,7 @@ const EXAMPLES: &str = "Examples:
   kairos journal latency DIR --by instrument --interval 1s --hlog tick.hlog
   kairos replay DIR --verify
   kairos replay DIR --what-if tighter-limits.toml
+  kairos drain status --config /etc/kairos/kairos.toml
 
 Exit status: 0 success, 1 failure (no journal, unreadable), 2 the check says no (damaged journal,
 replay differs), 64 usage, 78 configuration missing or wrong.";
@@ -43,6 +45,8 @@ enum Verb {
     Journal(JournalVerb),
     /// Repeat a journal's decisions from its inputs and compare.
     Replay(replay::ReplayArgs),
+    /// Ask the drain and its sinks: status, audit, migrate, rebuild.
+    Drain(drain::DrainArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
     };
     match cli.verb {
         Verb::Replay(args) => replay::run(&args, &Registry::shipped()),
+        Verb::Drain(args) => drain::run(&args),
         Verb::Journal(verb) => match verb {
             JournalVerb::Info(args) => info::run(&args),
             JournalVerb::Verify(args) => verify::run(&args),

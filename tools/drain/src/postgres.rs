@@ -56,10 +56,7 @@ impl Connection {
             .map_err(told)?;
         let mut copies = Vec::new();
         for table in Table::ALL {
-            let names: Vec<_> = schema::columns(*table).into_iter().map(|it| it.0).collect();
-            let (name, names) = (table.name(), names.join(", "));
-            let copy = format!("COPY {schema}.{name} ({names}) FROM STDIN (FORMAT binary)");
-            copies.push(client.prepare(&copy).map_err(told)?);
+            copies.push(client.prepare(&copy_into(schema, *table)).map_err(told)?);
         }
         Ok(Self { client, advance, copies })
     }
@@ -87,6 +84,18 @@ impl Server {
     fn clear(&mut self) {
         self.rows.iter_mut().for_each(Rows::clear);
         self.pending = Pending::default();
+    }
+
+    /// What a commit would copy, by statement, for comparing rates. Nothing waits afterwards.
+    pub fn take_batch(&mut self) -> Vec<(String, Vec<u8>)> {
+        let mut batch = Vec::new();
+        for (table, rows) in Table::ALL.iter().zip(&mut self.rows) {
+            if rows.count() > 0 {
+                batch.push((copy_into(&self.config.schema, *table), rows.finished().to_vec()));
+            }
+        }
+        self.clear();
+        batch
     }
 
     /// What was left out, so that a change of it is noticed.
@@ -191,7 +200,7 @@ impl Server {
             if rows.count() == 0 {
                 continue;
             }
-            let mut writer = batch.copy_in(&*copy).map_err(told)?;
+            let mut writer = batch.copy_in(copy).map_err(told)?;
             let sent = writer.write_all(rows.finished());
             sent.map_err(|error| SinkError::Transient(format!("cannot send rows: {error}")))?;
             let stored = writer.finish().map_err(told)?;
@@ -354,6 +363,12 @@ fn write_words(batch: &mut Transaction<'_>, schema: &str) -> Result<(), SinkErro
     );
     let done = batch.execute(&insert, &[&groups, &numbers, &texts]);
     done.map(|_| ()).map_err(|error| failed("write words", &error))
+}
+
+fn copy_into(schema: &str, table: Table) -> String {
+    let names: Vec<_> = schema::columns(table).into_iter().map(|it| it.0).collect();
+    let (name, names) = (table.name(), names.join(", "));
+    format!("COPY {schema}.{name} ({names}) FROM STDIN (FORMAT binary)")
 }
 
 /// What the manifests say of all runs by now. May come again.

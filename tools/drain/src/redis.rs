@@ -20,8 +20,8 @@ use kairos_logic::instrument::Instrument;
 use kairos_logic::order::{Action, Decision, Verdict};
 use kairos_logic::units::{InstrumentId, MONEY_SCALE, OrderId, Price, Qty, Side};
 use redis::{
-    Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
-    RedisError, ServerErrorKind, TlsCertificates, Value,
+    Client, Connection, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError,
+    TlsCertificates, Value,
 };
 
 use self::book::{Known, Position, Traded, decimal};
@@ -100,6 +100,22 @@ impl Lane {
             sending: Commands::default(),
             pending: Pending::default(),
             text: String::new(),
+        }
+    }
+
+    /// What a commit would send, without its transaction, for comparing rates: how many commands, and
+    /// their bytes. Nothing waits afterwards.
+    pub fn take_batch(&mut self) -> (usize, Vec<u8>) {
+        self.write_touched();
+        self.body.append(&self.notices);
+        let batch = (self.body.count(), self.body.bytes().to_vec());
+        self.clear();
+        batch
+    }
+
+    fn write_touched(&mut self) {
+        for (id, touched) in std::mem::take(&mut self.touched) {
+            self.market(InstrumentId(id), &touched);
         }
     }
 
@@ -531,9 +547,7 @@ impl Lane {
     }
 
     fn send(&mut self, next: Cursor) -> Result<(), SinkError> {
-        for (id, touched) in std::mem::take(&mut self.touched) {
-            self.market(InstrumentId(id), &touched);
-        }
+        self.write_touched();
         let (epoch_key, offset_key) = (self.key("epoch"), self.key("offset"));
         self.sending.clear();
         self.sending.push(&[Arg::Text("WATCH"), Arg::Text(&epoch_key)]);
@@ -742,21 +756,16 @@ fn exchange(connection: &mut Connection, commands: &Commands) -> Result<Vec<Valu
     }
 }
 
-/// An error that the server answered.
+/// An error that the server answered: what will pass is the rule, the rest has its words.
 fn refused(error: &RedisError) -> SinkError {
     let why = format!("the server refused: {error}");
-    let text = error.to_string();
-    match error.kind() {
-        _ if text.contains("OOM") || text.contains("MISCONF") => SinkError::Full(why),
-        ErrorKind::Server(
-            ServerErrorKind::BusyLoading
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ReadOnly
-            | ServerErrorKind::ClusterDown,
-        ) => SinkError::Transient(why),
-        _ if text.contains("WRONGTYPE") || text.contains("NOPERM") => SinkError::Rejected(why),
-        _ => SinkError::Transient(why),
+    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if says(&["OOM", "MISCONF"]) {
+        SinkError::Full(why)
+    } else if says(&["WRONGTYPE", "NOPERM", "unknown command"]) {
+        SinkError::Rejected(why)
+    } else {
+        SinkError::Transient(why)
     }
 }
 

@@ -299,6 +299,7 @@ impl Source {
     ///
     /// # Errors
     /// Whatever is wrong with the journal; the source stays where it is.
+    #[expect(clippy::should_implement_trait, reason = "the entry borrows from the source")]
     pub fn next(&mut self) -> Result<Step<'_>, SourceError> {
         if self.next_seq > self.limit && !self.raise_limit()? {
             return Ok(Step::Nothing { complete: false });

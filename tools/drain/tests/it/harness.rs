@@ -310,7 +310,7 @@ impl Dice {
     pub(crate) fn new() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let seed = u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap() | 1;
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         Self(seed)
     }
 

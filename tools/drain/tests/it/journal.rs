@@ -133,6 +133,10 @@ impl Written {
                     self.append(TSC_START + self.last * 10, kind, &[], b"from the future");
                     continue;
                 }
+                92 => {
+                    self.state(at);
+                    continue;
+                }
                 _ => {
                     self.order(at, id, price, qty, side);
                     continue;
@@ -142,6 +146,34 @@ impl Written {
             event.in_after = 2;
             self.event(&event);
         }
+    }
+
+    /// Risk changes its state by itself.
+    fn state(&mut self, at: Nanos) {
+        let cause = self.event(&Event::timer(at));
+        self.decision(&Decision {
+            cause: Seq(cause),
+            at,
+            order: OrderId(0),
+            price: Price(0),
+            qty: Qty(0),
+            found: 5,
+            limit: 4,
+            notional: Money(0),
+            instrument: InstrumentId::NONE,
+            confidence: 0,
+            tag: 2,
+            strategy: StrategyId::RISK,
+            action: Action::State,
+            side: Side::Buy,
+            order_type: OrderType::Market,
+            tif: TimeInForce::Ioc,
+            flags: OrderFlags::NONE,
+            reason: Reason::Risk,
+            verdict: Verdict::Approved,
+            code: Code::Halted,
+            state: RiskState::Halted,
+        });
     }
 
     /// An order from its cause to its end: denied, filled in two parts, or cancelled.

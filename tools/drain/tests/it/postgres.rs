@@ -71,15 +71,16 @@ fn every_view_can_be_read() {
             .get(0);
         assert!(count > 0, "{name} is empty");
     }
-    let trades: i64 = client
-        .query_one("SELECT sum(trades)::bigint FROM kairos.ohlcv_1h", &[])
-        .unwrap()
-        .get(0);
+    let trades: i64 =
+        client.query_one("SELECT sum(trades)::bigint FROM kairos.ohlcv_1h", &[]).unwrap().get(0);
     let rows = journal_rows(&place.journal());
     assert_eq!(trades, i64::try_from(rows["trade"].len()).unwrap(), "bars hold every trade");
     let first = &rows["trade"][0];
     let row = client
-        .query_one("SELECT price::text, side, trade_id FROM kairos.market_ticks ORDER BY seq LIMIT 1", &[])
+        .query_one(
+            "SELECT price::text, side, trade_id FROM kairos.market_ticks ORDER BY seq LIMIT 1",
+            &[],
+        )
         .unwrap();
     let price: i64 = first[5].parse().unwrap();
     let shown: String = row.get(0);

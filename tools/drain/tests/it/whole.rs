@@ -58,6 +58,19 @@ fn same(what: &str, found: &BTreeMap<&'static str, Vec<Cells>>, journal: &Path) 
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the files have no other types")]
+fn text_of(field: &Field) -> String {
+    match field {
+        Field::Null => "-".into(),
+        Field::Bool(value) => i32::from(*value).to_string(),
+        Field::Short(value) => value.to_string(),
+        Field::Int(value) => value.to_string(),
+        Field::Long(value) => value.to_string(),
+        Field::ULong(value) => value.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Every file, by the library that wrote it.
 #[track_caller]
 pub(crate) fn files_hold_all(place: &Place) {
@@ -74,18 +87,6 @@ pub(crate) fn files_hold_all(place: &Place) {
         rows.sort_by_key(|it| it[1].parse::<u64>().unwrap());
     }
     same("files", &found, &place.journal());
-}
-
-fn text_of(field: &Field) -> String {
-    match field {
-        Field::Null => "-".into(),
-        Field::Bool(value) => i32::from(*value).to_string(),
-        Field::Short(value) => value.to_string(),
-        Field::Int(value) => value.to_string(),
-        Field::Long(value) => value.to_string(),
-        Field::ULong(value) => value.to_string(),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// The files of a table that show, in the order of their ranges.
