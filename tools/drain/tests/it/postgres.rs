@@ -54,6 +54,41 @@ fn the_documented_questions_are_answered() {
     assert_eq!(fills, i64::try_from(rows["fill"].len()).unwrap());
 }
 
+/// With TimescaleDB, where one is named: the same rows, in hypertables with policies and bars.
+#[test]
+fn timescale_holds_the_same() {
+    let Ok(url) = std::env::var("KAIROS_TEST_TSDB_URL") else {
+        eprintln!("SKIP: KAIROS_TEST_TSDB_URL names no TimescaleDB");
+        return;
+    };
+    let url = super::harness::database(&url);
+    connect(&url).batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb").unwrap();
+    let mut place = Place { postgres: Some(url), ..Place::new() };
+    // What the test writes is of 2023: nothing may be dropped or compressed under its eyes.
+    place.more[2] = "timescaledb = \"require\"\nmarket_data_days = 36500".into();
+    let mut journal = Written::begin(&place.journal(), 1);
+    journal.some(4_000);
+    journal.end();
+    place.catch_up();
+    postgres_holds_all(&place);
+    let mut client = connect(place.postgres.as_ref().unwrap());
+    let mut one = |sql: &str| -> i64 { client.query_one(sql, &[]).unwrap().get(0) };
+    let schema = "WHERE hypertable_schema = 'kairos'";
+    let tables = one(&format!("SELECT count(*) FROM timescaledb_information.hypertables {schema}"));
+    assert!(tables >= 14, "{tables} hypertables");
+    let bars = "SELECT count(*) FROM timescaledb_information.continuous_aggregates \
+                WHERE view_schema = 'kairos'";
+    assert_eq!(one(bars), 3);
+    for (policy, wanted) in [("policy_compression", 6), ("policy_retention", 3)] {
+        let jobs = format!(
+            "SELECT count(*) FROM timescaledb_information.jobs {schema} AND proc_name = '{policy}'"
+        );
+        assert_eq!(one(&jobs), wanted, "{policy}");
+    }
+    let trades = i64::try_from(journal_rows(&place.journal())["trade"].len()).unwrap();
+    assert_eq!(one("SELECT sum(trades)::bigint FROM kairos.ohlcv_1h"), trades);
+}
+
 /// Views give decimals and names, and every one of them can be read.
 #[test]
 fn every_view_can_be_read() {

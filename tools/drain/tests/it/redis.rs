@@ -6,7 +6,22 @@ use super::whole::redis_holds_all;
 
 #[test]
 fn streams_and_values_hold_every_event_once() {
-    let Some(mut place) = Place::with_redis() else { return };
+    if let Some(place) = Place::with_redis() {
+        everything_once(place);
+    }
+}
+
+/// The same with DragonflyDB, where one is named.
+#[test]
+fn dragonfly_holds_the_same() {
+    let Ok(url) = std::env::var("KAIROS_TEST_DRAGONFLY_URL") else {
+        eprintln!("SKIP: KAIROS_TEST_DRAGONFLY_URL names no DragonflyDB");
+        return;
+    };
+    everything_once(Place { redis: Some((url, super::harness::prefix())), ..Place::new() });
+}
+
+fn everything_once(mut place: Place) {
     place.more[3] = "connections = 3".into();
     let mut journal = Written::begin(&place.journal(), 1);
     journal.some(4_000);
