@@ -46,6 +46,10 @@ pub struct Plan {
 }
 
 /// Runs one sink until it is done, told to stop, or broken for good.
+///
+/// A panic ends this sink's pass only, and it is tried again. Builds whose profile aborts on a panic, as
+/// the workspace's release profile does, end the process instead: the service manager starts it again,
+/// and every sink goes on at its own cursor.
 pub fn run(job: &Job, plan: &Plan, board: &Board) {
     let mut backoff = Backoff::default();
     loop {
@@ -279,7 +283,15 @@ impl<'a> Pass<'a> {
         let mut until_look = LOOK;
         loop {
             let before = source.cursor();
-            match source.next()? {
+            let step = match source.next() {
+                Ok(step) => step,
+                Err(error) => {
+                    // What came before the damage is whole: it need not wait for the repair.
+                    self.commit(sink, before)?;
+                    return Err(error.into());
+                }
+            };
+            match step {
                 Step::Entry(run, entry) => {
                     let changed = before.run != run.number;
                     if sink.pending().events > 0

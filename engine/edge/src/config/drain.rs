@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::load::{Sources, take_secrets};
+use super::model::Profile;
 use super::problem::Problem;
 use super::section::{Log, Section};
 use super::tree::{Node, Table, Value};
@@ -146,7 +147,12 @@ impl Sources {
             }
         };
         let name = config.as_ref().map_or("main", |it| it.engine.name.as_str());
-        let drain = drain(own, name, &mut problems);
+        // In production nobody changes a schema in passing.
+        let migrate = match config.as_ref().map(|it| it.engine.profile) {
+            Some(Profile::Production) => Migrate::Verify,
+            Some(Profile::Development) | None => Migrate::Auto,
+        };
+        let drain = drain(own, (name, migrate), &mut problems);
         match config {
             Some(config) if problems.is_empty() => Ok((config, drain)),
             _ => Err(problems),
@@ -154,8 +160,11 @@ impl Sources {
     }
 }
 
+/// What depends on the engine: its name, and whether the schema may be changed.
+type Defaults<'a> = (&'a str, Migrate);
+
 /// Reads the section, `own` as it was written.
-fn drain(own: Option<Node>, engine: &str, problems: &mut Vec<Problem>) -> Drain {
+fn drain(own: Option<Node>, defaults: Defaults<'_>, problems: &mut Vec<Problem>) -> Drain {
     let mut tree = Table::new();
     if let Some(mut node) = own {
         if let Value::Table(table) = &mut node.value {
@@ -164,7 +173,7 @@ fn drain(own: Option<Node>, engine: &str, problems: &mut Vec<Problem>) -> Drain 
         tree.insert("drain".to_owned(), node);
     }
     let log = Log::default();
-    let drain = read(Section::root(&tree, &log).section("drain"), engine);
+    let drain = read(Section::root(&tree, &log).section("drain"), defaults);
     problems.extend(log.into_parts().0);
     drain
 }
@@ -174,12 +183,12 @@ pub(super) fn known_keys() -> Vec<String> {
     let log = Log::default();
     let one_of_everything = "[drain.parquet]\n[drain.postgres]\n[drain.redis]\n";
     if let Ok(tree) = super::tree::parse("", one_of_everything) {
-        read(Section::root(&tree, &log).section("drain"), "main");
+        read(Section::root(&tree, &log).section("drain"), ("main", Migrate::Auto));
     }
     log.into_parts().1.into_iter().collect()
 }
 
-fn read(mut section: Section<'_>, engine: &str) -> Drain {
+fn read(mut section: Section<'_>, (engine, migrate): Defaults<'_>) -> Drain {
     let batch_rows = section.integer("batch_rows", 10_000, 1..=1_000_000);
     let mut drain = Drain {
         batch_rows: size(batch_rows),
@@ -187,7 +196,7 @@ fn read(mut section: Section<'_>, engine: &str) -> Drain {
         batch_ms: section.integer("batch_ms", 50, 1..=60_000),
         catchup_rows: size(section.integer("catchup_rows", 50_000.max(batch_rows), 1..=1_000_000)),
         stop_timeout_ms: section.integer("stop_timeout_ms", 5_000, 1..=600_000),
-        postgres: enabled(section.section("postgres")).and_then(postgres),
+        postgres: enabled(section.section("postgres")).and_then(|it| postgres(it, migrate)),
         redis: enabled(section.section("redis")).and_then(redis),
         parquet: None,
     };
@@ -232,15 +241,16 @@ fn parquet(mut section: Section<'_>, engine: &str) -> Parquet {
     parquet
 }
 
-fn postgres(mut section: Section<'_>) -> Option<Postgres> {
+fn postgres(mut section: Section<'_>, migrate: Migrate) -> Option<Postgres> {
     let url = url(&mut section, &["postgres", "postgresql"]);
     let schema = section.text("schema").unwrap_or_else(|| "kairos".to_owned());
     if !is_identifier(&schema) {
         let rule = "must be 1 to 48 of a-z 0-9 _ and begin with a letter, not with pg_";
         section.wrong_if_written("schema", rule);
     }
-    let postgres = url.map(|url| Postgres {
-        url,
+    // Every key is read, whatever is wrong with the address: else the others would be unknown.
+    let postgres = Postgres {
+        url: url.clone().unwrap_or_default(),
         schema,
         timescaledb: section.choice(
             "timescaledb",
@@ -249,7 +259,7 @@ fn postgres(mut section: Section<'_>) -> Option<Postgres> {
         ),
         migrate: section.choice(
             "migrate",
-            Migrate::Auto,
+            migrate,
             &[("auto", Migrate::Auto), ("verify", Migrate::Verify)],
         ),
         synchronous_commit: section.boolean("synchronous_commit", false),
@@ -264,9 +274,9 @@ fn postgres(mut section: Section<'_>) -> Option<Postgres> {
         statement_timeout_ms: section.integer("statement_timeout_ms", 60_000, 1..=3_600_000),
         market_data_days: section.integer("market_data_days", 90, 0..=36_500),
         compress_after_days: section.integer("compress_after_days", 7, 0..=36_500),
-    });
+    };
     section.finish();
-    postgres
+    url.map(|_| postgres)
 }
 
 /// A name that needs no quotes in SQL.
@@ -284,8 +294,8 @@ fn redis(mut section: Section<'_>) -> Option<Redis> {
     if key_prefix.len() > 64 || !key_prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
         section.wrong_if_written("key_prefix", "must be at most 64 visible ASCII characters");
     }
-    let redis = url.map(|url| Redis {
-        url,
+    let redis = Redis {
+        url: url.clone().unwrap_or_default(),
         key_prefix,
         stream_maxlen: section.integer("stream_maxlen", 100_000, 1..=1 << 40),
         coalesce_ms: section.integer("coalesce_ms", 10, 0..=60_000),
@@ -294,9 +304,9 @@ fn redis(mut section: Section<'_>) -> Option<Redis> {
         connections: section.integer("connections", 1, 1..=16),
         ca_file: section.text("ca_file").map(PathBuf::from),
         timeout_ms: section.integer("timeout_ms", 5_000, 1..=600_000),
-    });
+    };
     section.finish();
-    redis
+    url.map(|_| redis)
 }
 
 /// The address of a server. One with a password in it is refused, and never printed.
@@ -354,6 +364,19 @@ mod tests {
     }
 
     #[test]
+    fn production_changes_no_schema_unless_told() {
+        let check = |profile: &str, more: &str, want: Migrate| {
+            let text = format!(
+                "[engine]\nprofile = \"{profile}\"\n[drain.postgres]\nurl = \"postgres://u@h/d\"\n{more}"
+            );
+            assert_eq!(load(&text).unwrap().postgres.unwrap().migrate, want, "{text}");
+        };
+        check("development", "", Migrate::Auto);
+        check("production", "", Migrate::Verify);
+        check("production", "migrate = \"auto\"", Migrate::Auto);
+    }
+
+    #[test]
     fn a_section_that_cannot_be_is_told_in_lines() {
         let check = |text: &str, want: &str| {
             assert_eq!(load(text).unwrap_err(), [want.to_owned()], "{text}");
@@ -387,6 +410,10 @@ mod tests {
                  service",
             );
         }
+        check(
+            "[drain.redis]\nstream_maxlen = 5\n",
+            "drain.redis.url: must be the address of the server, redis://…",
+        );
         check("[drain.redis]\n", "drain.redis.url: must be the address of the server, redis://…");
     }
 }

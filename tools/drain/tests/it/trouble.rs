@@ -325,12 +325,18 @@ fn a_torn_tail_is_told_and_gone_on_from() {
     place.parquet = true;
     let mut journal = Written::begin(&place.journal(), 1);
     journal.some(2_000);
+    let last = journal.last();
     journal.kill();
     tear(&place);
     let output = place.call("run", &["--until-caught-up"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("postgres: failed") && said.contains("parquet: failed"), "{said}");
+    let next: i64 = connect(place.postgres.as_ref().unwrap())
+        .query_one("SELECT next_seq FROM kairos.drain_offset", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(next.unsigned_abs(), last, "everything before the torn frame arrived");
     tear(&place); // the same bits again: mended
     place.catch_up();
     all_hold_all(&place);

@@ -146,3 +146,25 @@ fn usage_and_configuration_have_their_statuses() {
     assert_eq!(place.call("run", &["--until-caught-up"]).status.code(), Some(1), "no journal");
     assert_eq!(place.call("migrate", &[]).status.code(), Some(78), "no database");
 }
+
+/// Every key is explained, and every key that is explained exists.
+#[test]
+fn the_readme_names_every_key() {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut section = String::new();
+    let mut named = Vec::new();
+    for line in block.lines().map(|line| line.trim_start_matches("# ")) {
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.split(']').next().unwrap().to_owned();
+            named.push(section.clone());
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            named.push(format!("{section}.{key}"));
+        }
+    }
+    named.sort();
+    let mut known = kairos_edge::config::known_drain_keys();
+    known.retain(|key| !key.ends_with(".enabled"));
+    known.sort();
+    assert_eq!(named, known);
+}
