@@ -6,8 +6,16 @@
 
 pub mod binance;
 pub mod capture;
+pub mod coinbase;
+pub mod kraken;
+pub mod kucoin;
+pub mod lines;
+pub mod link;
 pub mod net;
+pub mod okx;
 pub mod session;
 pub mod sim;
 #[cfg(test)]
 mod testing;
+pub mod venue;
+pub mod venues;

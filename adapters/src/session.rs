@@ -171,15 +171,50 @@ pub struct SnapshotRequest {
     pub path: Arc<str>,
 }
 
+/// How to reach a venue's market data, behind the configured addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dial {
+    /// Path and query behind the WebSocket address; may be empty.
+    Path(Arc<str>),
+    /// The address has to be asked for, by a POST without a body to this path of the REST address.
+    /// What it answers goes to [`MarketSession::on_dial_reply`].
+    Ask(Arc<str>),
+}
+
 /// Why a session wants a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Reconnect {
     /// Too many malformed frames in a short time.
-    Malformed,
-    /// The venue announced that it will close this one.
-    VenueShutdown,
-    /// This one will soon reach the age at which the venue closes it.
-    Age,
+    Malformed = 1,
+    /// The venue announced that it will close this one. The new one may overlap it.
+    VenueShutdown = 2,
+    /// This one will soon reach the age at which the venue closes it. The new one may overlap it.
+    Age = 3,
+    /// The venue's sign of life is overdue.
+    Silent = 4,
+    /// The venue refused what the connection is for.
+    Refused = 5,
+}
+
+impl Reconnect {
+    /// Whether the old connection still serves while the new one is made.
+    #[must_use]
+    pub const fn may_overlap(self) -> bool {
+        matches!(self, Self::VenueShutdown | Self::Age)
+    }
+
+    /// The name used in dumps.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Malformed => "too many malformed frames",
+            Self::VenueShutdown => "the venue will close it",
+            Self::Age => "it is as old as the venue allows",
+            Self::Silent => "no sign of life",
+            Self::Refused => "the venue refused what it is for",
+        }
+    }
 }
 
 /// What a session wants done. Its caller empties it after every call.
@@ -289,8 +324,23 @@ pub trait MarketSession: Send {
     /// The venue that speaks.
     fn venue(&self) -> VenueId;
 
-    /// The connection is open: reports it, asks for what a fresh connection needs. All books are
-    /// unknown again.
+    /// The instruments that it serves.
+    fn instruments(&self) -> &[InstrumentId];
+
+    /// How to reach the venue.
+    fn dial(&self) -> Dial;
+
+    /// The answer to [`Dial::Ask`]: the whole address of the WebSocket.
+    ///
+    /// # Errors
+    /// The [`Fault`] of an answer that names no address; so every answer of a venue that does not
+    /// want to be asked.
+    fn on_dial_reply(&mut self, _body: &[u8]) -> Result<String, Fault> {
+        Err(Fault::Shape)
+    }
+
+    /// The connection is open: asks for what a fresh connection needs. All books are unknown again.
+    /// That the link is up is told by whoever owns the connection.
     fn on_open(&mut self, at: Nanos, out: &mut Outbox, publish: &mut Publish<'_>);
 
     /// One text frame.
@@ -329,10 +379,17 @@ pub trait MarketSession: Send {
     /// A requested snapshot could not be fetched. It is asked for again, not at once.
     fn on_snapshot_failed(&mut self, at: Nanos, instrument: InstrumentId);
 
-    /// Time passed. Called a few times per second; repeats requests whose answer is overdue.
+    /// The other side gave a sign of life that is no text frame: a ping, a pong.
+    fn on_alive(&mut self, at: Nanos);
+
+    /// Whether every book is known: nothing is waited for.
+    fn is_whole(&self) -> bool;
+
+    /// Time passed. Called a few times per second; repeats requests whose answer is overdue, and
+    /// wants a new connection ([`Reconnect::Silent`]) where the venue's own sign of life is.
     fn on_time(&mut self, at: Nanos, out: &mut Outbox, publish: &mut Publish<'_>);
 
-    /// The connection is lost: reports it. That makes every book of the venue unusable.
+    /// The connection is lost: reports a gap for every instrument, which makes its book unusable.
     fn on_close(&mut self, at: Nanos, publish: &mut Publish<'_>);
 
     /// Rebuilds the book of one instrument, or all books: the caller dropped events or found the

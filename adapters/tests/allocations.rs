@@ -5,16 +5,15 @@
     reason = "a test may fail and say why; the lints know tests by their attribute only"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::env;
 use std::path::Path;
 
-use kairos_adapters::binance::instruments::{Fees, undescribed};
+use kairos_adapters::binance::instruments::undescribed;
 use kairos_adapters::binance::orders::{MESSAGE_MAX, OrderEncoder};
 use kairos_adapters::binance::{BinanceMarket, Options};
 use kairos_adapters::capture::{FrameKind, Merge};
 use kairos_adapters::session::{Arrival, MarketSession, Outbox};
+use kairos_adapters::venue::listing::Fees;
 use kairos_logic::code::Code;
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::order::{
@@ -24,43 +23,8 @@ use kairos_logic::units::{
     InstrumentId, Money, Nanos, OrderId, Price, Qty, Seq, Side, Stamp, StrategyId, VenueId,
 };
 
-/// The system's allocator, counting.
-struct Counting;
-
-thread_local! {
-    /// Of this thread: the one that runs the tests allocates when it likes.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; the counter is no part of
-// what it promises.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    work();
-    ALLOCATIONS.get() - before
-}
+mod counting;
+use counting::allocations;
 
 fn table() -> InstrumentTable {
     let mut table = InstrumentTable::default();

@@ -13,14 +13,16 @@ use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kairos_adapters::binance::instruments::{Fees, parse_list};
+use kairos_adapters::binance::instruments::parse_list;
 use kairos_adapters::binance::{BinanceMarket, Options};
 use kairos_adapters::capture::{FrameKind, Merge};
-use kairos_adapters::net::websocket::{ConnectOptions, Connection, Polled};
+use kairos_adapters::net::tls::Tls;
+use kairos_adapters::net::websocket::{ConnectOptions, Connection, Heard, Polled};
 use kairos_adapters::session::{Arrival, MarketSession, Outbox};
 use kairos_adapters::sim::exchange::{Exchange, ExchangeOptions};
 use kairos_adapters::sim::paper::{PaperOptions, PaperVenue};
 use kairos_adapters::sim::server::{Pace, Server, ServerOptions};
+use kairos_adapters::venue::listing::Fees;
 use kairos_logic::code::Code;
 use kairos_logic::event::{Event, News, ReportState};
 use kairos_logic::instrument::InstrumentTable;
@@ -348,12 +350,19 @@ fn polling_a_websocket_allocates_nothing_per_message() {
     let wanted = Exchange::new(ExchangeOptions::default()).take(20_000);
     let wanted = wanted.filter(|frame| streams.contains(&frame.stream)).count();
     let url = server.stream_url(&streams);
-    let mut connection = Connection::connect(&url, ConnectOptions::default()).unwrap();
+    let mut connection =
+        Connection::connect(&url, ConnectOptions::default(), &Tls::new(None).unwrap()).unwrap();
     let (mut texts, mut total, start) = (0, 0, Instant::now());
     while texts < wanted {
         assert!(start.elapsed() < Duration::from_secs(60), "{texts} of {wanted}");
         let mut bytes = 0;
-        let (polled, count) = allocations(|| connection.poll(&mut |text| bytes += text.len()));
+        let (polled, count) = allocations(|| {
+            connection.poll(&mut |heard| {
+                if let Heard::Text(text) = heard {
+                    bytes += text.len();
+                }
+            })
+        });
         match polled.unwrap() {
             Polled::Busy(some) => texts += some,
             Polled::Idle => connection.wait(Duration::from_millis(100)).unwrap(),

@@ -5,9 +5,18 @@
 //! allocation; and `serde_json` into typed, borrowed fields. Texts become integers by the same
 //! routine in all three, and before anything is measured all three must agree on every message.
 
+mod coinbase;
+mod hyphen;
+mod kraken;
+mod kucoin;
+mod link;
+mod okx;
+
 use std::hint::black_box;
 
 use kairos_adapters::binance::{Decoded, Decoder};
+use kairos_adapters::venue;
+use kairos_adapters::venues::Venue;
 use kairos_logic::instrument::{Instrument, InstrumentTable};
 use kairos_logic::units::{
     CurrencyId, InstrumentId, Money, Price, Qty, Side, VenueId, parse_decimal,
@@ -40,6 +49,19 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
         let messages = Messages::new(&mut traffic, MESSAGES, |_| kind);
         measure(bench, (name, kind, per_sample), &messages, &mut found)?;
     }
+    okx::run(bench, &mut found)?;
+    kucoin::run(bench, &mut found)?;
+    let table = table();
+    for (name, kind) in [("trade", Kind::Trade), ("book_ticker", Kind::BookTicker)] {
+        let messages = &Messages::new(&mut traffic, MESSAGES, |_| kind);
+        let mut decoder = Decoder::new(&table, VenueId(0), &[InstrumentId(0)]);
+        let way = link::Way { venue: Venue::Binance, name, table: &table, messages };
+        way.run(bench, &mut found, |it| keep(&decoder.scan(it)))?;
+    }
+    okx::way(bench, &mut found)?;
+    kucoin::way(bench, &mut found)?;
+    coinbase::run(bench, &mut found)?;
+    kraken::run(bench, &mut found)?;
     found.note("all readers decode prices and quantities into scaled integers");
     Ok(found)
 }
@@ -54,29 +76,64 @@ fn measure(
     let mut decoder = Decoder::new(&table, VenueId(0), &[InstrumentId(0)]);
     let typed = by_serde(kind);
     agree(&mut decoder, typed, messages)?;
-    let row = |reader: &str| {
-        let name = format!("{name} {} B, {reader}", messages.mean_len());
-        Series::new(name, per_sample as u64)
-    };
-    let (mut scanner, mut tape, mut serde) = (row("scanner"), row("simd-json"), row("serde_json"));
-    for _ in 0..ROUNDS {
-        let (hot, _) = bench.two_cpus();
-        let lap = Lap { bench, messages, per_sample };
-        threads::measured_on(hot, || {
-            scanner.push(lap.times(|it| keep(&decoder.scan(it))));
-            tape.push(lap.times(|it| keep(&decoder.parse(it))));
-            serde.push(lap.times(|it| keep(&typed(it))));
-        });
-        bench.look_at_jitter();
-    }
-    for series in [&scanner, &tape, &serde] {
-        found.row(series);
-    }
-    let ratio = format!("simd_json_over_scanner_binance_{name}");
-    found.asked(&ratio, tape.over(&scanner, 0.5), ">= 4 for trades");
-    let ratio = format!("serde_json_over_scanner_binance_{name}");
-    found.ratio(ratio, serde.over(&scanner, 0.5));
+    let mut tape = Decoder::new(&table, VenueId(0), &[InstrumentId(0)]);
+    Race { venue: "binance", name, per_sample, messages, general: SIMD_JSON }.run(
+        bench,
+        found,
+        |it| keep(&decoder.scan(it)),
+        |it| keep(&tape.parse(it)),
+        |it| keep(&typed(it)),
+    );
     Ok(())
+}
+
+/// Messages of one kind, read by three readers in turn.
+struct Race<'a> {
+    venue: &'static str,
+    name: &'a str,
+    per_sample: usize,
+    messages: &'a Messages,
+    general: General,
+}
+
+/// What the venue's general parser is made of: name in rows, name in ratios.
+type General = (&'static str, &'static str);
+const SIMD_JSON: General = ("simd-json", "simd_json");
+
+impl Race<'_> {
+    fn run(
+        self,
+        bench: &mut Bench,
+        found: &mut Findings,
+        mut by_scanner: impl FnMut(&[u8]) + Send,
+        mut by_tape: impl FnMut(&[u8]) + Send,
+        mut by_serde: impl FnMut(&[u8]) + Send,
+    ) {
+        let Self { venue, name, per_sample, messages, general } = self;
+        let row = |reader: &str| {
+            let name = format!("{venue} {name} {} B, {reader}", messages.mean_len());
+            Series::new(name, per_sample as u64)
+        };
+        let (mut scanner, mut tape, mut serde) =
+            (row("scanner"), row(general.0), row("serde_json"));
+        for _ in 0..ROUNDS {
+            let (hot, _) = bench.two_cpus();
+            let lap = Lap { bench, messages, per_sample };
+            threads::measured_on(hot, || {
+                scanner.push(lap.times(&mut by_scanner));
+                tape.push(lap.times(&mut by_tape));
+                serde.push(lap.times(&mut by_serde));
+            });
+            bench.look_at_jitter();
+        }
+        for series in [&scanner, &tape, &serde] {
+            found.row(series);
+        }
+        let ratio = format!("{}_over_scanner_{venue}_{name}", general.1);
+        found.asked(&ratio, tape.over(&scanner, 0.5), ">= 4 for trades");
+        let ratio = format!("serde_json_over_scanner_{venue}_{name}");
+        found.ratio(ratio, serde.over(&scanner, 0.5));
+    }
 }
 
 /// Makes the compiler believe that somebody looks at the result.
@@ -139,11 +196,26 @@ fn agree(decoder: &mut Decoder, by_serde: BySerde, messages: &Messages) -> Resul
     Ok(())
 }
 
-/// What `serde_json` made of a message, in the same units.
+/// What a reader made of a message, in the same units.
+#[derive(Debug, PartialEq)]
 enum Typed {
     Trade { price: Price, qty: Qty, id: u64, aggressor: Side },
     Quote([(Price, Qty); 2]),
     Depth(Vec<(Price, Qty)>),
+}
+
+impl Typed {
+    fn trade(it: &venue::Trade) -> Self {
+        Self::Trade { price: it.price, qty: it.qty, id: it.id, aggressor: it.aggressor }
+    }
+
+    fn quote(it: &venue::Quote) -> Self {
+        Self::Quote([(it.bid.price, it.bid.qty), (it.ask.price, it.ask.qty)])
+    }
+
+    fn depth(levels: &[(Side, venue::Level)]) -> Self {
+        Self::Depth(levels.iter().map(|(_, it)| (it.price, it.qty)).collect())
+    }
 }
 
 /// Reads messages of one kind: the types below borrow their text and are chosen in advance, which

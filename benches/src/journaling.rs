@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use kairos_engine::clock::Clock;
 use kairos_engine::pin;
-use kairos_journal::{Keeper, Options, RunFacts, Shared, Turn, Writer};
+use kairos_journal::archive::{self, ArchiveOptions};
+use kairos_journal::{HotOptions, Keeper, Options, Placement, RunFacts, Shared, Turn, Writer};
 use tempfile::TempDir;
 
 use crate::Trouble;
@@ -50,6 +51,45 @@ pub(crate) struct Keeping {
     stop: Arc<AtomicBool>,
     keeper: JoinHandle<Keeper>,
     shared: Arc<Shared>,
+}
+
+/// An archiver for a ring, on a thread of its own.
+pub(crate) struct Archiving {
+    /// The journal's directory.
+    pub(crate) dir: PathBuf,
+    ring: PathBuf,
+    stop: Arc<AtomicBool>,
+    archiver: JoinHandle<Result<(), kairos_journal::Error>>,
+}
+
+/// Starts an archiver that runs on `cpu`.
+pub(crate) fn archive(dir: &Path, ring: &Path, cpu: u16) -> Result<Archiving, Trouble> {
+    let (dir, ring) = (dir.join("archive"), ring.join("ring"));
+    let options = ArchiveOptions::new(&dir, &ring);
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    let work = move || {
+        let _pinned = pin::confine_current(&[cpu]); // as the keeper
+        archive::run(options, &seen, &mut |_| {})
+    };
+    let archiver = thread::Builder::new().name("archiver".into()).spawn(work);
+    let archiver = archiver.map_err(|error| Trouble::new("thread of the archiver", error))?;
+    Ok(Archiving { dir, ring, stop, archiver })
+}
+
+impl Archiving {
+    /// The same journal, in the ring.
+    pub(crate) fn options(&self, options: &Options) -> Options {
+        let placement = Placement::Hot(HotOptions { segments: 4, ..HotOptions::new(&self.ring) });
+        Options { placement, ..options.clone() }
+    }
+
+    /// Ends it, once the run has ended.
+    pub(crate) fn finish(self) -> Result<(), Trouble> {
+        self.stop.store(true, Ordering::Release);
+        let ended = self.archiver.join().map_err(|_| Trouble("the archiver panicked".into()))?;
+        ended.map_err(|error| Trouble::new("archiver", error))
+    }
 }
 
 /// Starts a journal in `dir`. The keeper runs on `cpu`.

@@ -16,6 +16,7 @@ mod stats;
 mod threads;
 
 mod append;
+mod archive;
 mod decode;
 mod hop;
 mod replay;
@@ -46,6 +47,8 @@ Ratios (median of the rounds, with the lowest and the highest):
   decode         simd_json_over_scanner_<venue>_<kind>, serde_json_over_scanner_<venue>_<kind>
   append         tmpfs_over_copy           an event as a chained frame / a plain copy of its 64 bytes
                  tmpfs_faults_per_million, ext4_faults_per_million
+                 hot_over_copy, hot_faults_per_million    in the ring, with the archiver at work
+  archive        throughput_over_dd        bytes per second, catching up / dd bs=1M oflag=dsync
   tick_to_order  fused_over_straight_p50   all seats on one thread / one straight-line function
                  tokio_over_fused_p50, tokio_over_fused_p99, tokio_over_split_p50
                  tokio_lean_over_...       the same tasks with our decoder, journal and no allocation
@@ -83,6 +86,8 @@ enum Name {
     Decode,
     /// A journal append against a plain copy, on tmpfs and on disk, with page faults.
     Append,
+    /// The archiver that catches up against dd with dsync, the same bytes to the same disk.
+    Archive,
     /// Frame bytes to order text: fused, split, straight-line, and tokio; open loop.
     TickToOrder,
     /// Replay of a journal against the same decisions over events in memory.
@@ -95,6 +100,7 @@ impl Name {
             Self::Hop => "hop",
             Self::Decode => "decode",
             Self::Append => "append",
+            Self::Archive => "archive",
             Self::TickToOrder => "tick_to_order",
             Self::Replay => "replay",
         }
@@ -105,6 +111,7 @@ impl Name {
             Self::Hop => hop::run(bench),
             Self::Decode => decode::run(bench),
             Self::Append => append::run(bench),
+            Self::Archive => archive::run(bench),
             Self::TickToOrder => tick_to_order::run(bench),
             Self::Replay => replay::run(bench),
         }

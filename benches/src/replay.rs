@@ -117,7 +117,8 @@ struct Kept {
 
 impl Kept {
     fn mind(&self, registry: &Registry) -> Result<Mind, Trouble> {
-        assemble::mind_of_journal(&self.config, None, &self.table, registry, 1)
+        assemble::journaled_config(&self.config, None)
+            .and_then(|config| assemble::mind(&config, &self.table, registry, 1))
             .map_err(|error| Trouble::new("strategies", error))
     }
 }

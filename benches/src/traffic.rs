@@ -172,9 +172,14 @@ impl Messages {
         count: usize,
         mut choose: impl FnMut(usize) -> Kind,
     ) -> Self {
+        Self::written(count, |number, text| traffic.next(choose(number), text))
+    }
+
+    /// `count` messages as `write` writes them.
+    pub(crate) fn written(count: usize, mut write: impl FnMut(usize, &mut String)) -> Self {
         let mut this = Self { bytes: String::new(), ends: Vec::with_capacity(count) };
         for number in 0..count {
-            traffic.next(choose(number), &mut this.bytes);
+            write(number, &mut this.bytes);
             this.ends.push(this.bytes.len());
         }
         this

@@ -39,11 +39,13 @@ pub fn mind(
     registry: &Registry,
     run: u64,
 ) -> Result<Mind, AssembleError> {
-    let currency = currency(config, table);
-    let balances = config.balances(table);
     let specs = specs(config, table)?;
-    let depth = config.feed.orderbook_depth;
-    let options = DeskOptions { run, depth, currency, balances: balances.clone() };
+    let options = DeskOptions {
+        run,
+        depth: config.feed.orderbook_depth,
+        currency: currency(config, table),
+        balances: config.balances(table),
+    };
     let desk = Desk::new(table, specs, registry, &options).map_err(|problems| {
         // The key begins with the strategy's section: the desk knows its name.
         let problem = |it: &params::Problem| {
@@ -53,26 +55,30 @@ pub fn mind(
         };
         AssembleError(problems.iter().map(problem).collect())
     })?;
-    let options = RiskOptions { currency, balances, depth };
-    Ok(Mind::new(desk, Risk::new(table, config.risk.clone(), &options)))
+    Ok(Mind::new(desk, risk(config, table)))
 }
 
-/// The logic of a journaled run: its configuration text, perhaps with another one on top.
+/// Risk of a run, without the strategies that it judges.
+#[must_use]
+pub fn risk(config: &Config, table: &InstrumentTable) -> Risk {
+    let options = RiskOptions {
+        currency: currency(config, table),
+        balances: config.balances(table),
+        depth: config.feed.orderbook_depth,
+    };
+    Risk::new(table, config.risk.clone(), &options)
+}
+
+/// The configuration of a journaled run, perhaps with another one on top.
 ///
 /// # Errors
-/// [`AssembleError`], also for a text that is no configuration of this version.
-pub fn mind_of_journal(
-    canonical: &str,
-    overlay: Option<&str>,
-    table: &InstrumentTable,
-    registry: &Registry,
-    run: u64,
-) -> Result<Mind, AssembleError> {
+/// [`AssembleError`] for a text that is no configuration of this version.
+pub fn journaled_config(canonical: &str, overlay: Option<&str>) -> Result<Config, AssembleError> {
     let config = match overlay {
         Some(layer) => Config::layer_over(canonical, "what-if", layer),
         None => Config::parse("journal", canonical, None),
     };
-    mind(&config.map_err(AssembleError)?, table, registry, run)
+    config.map_err(AssembleError)
 }
 
 /// The engine's currency; the table always holds it.

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use kairos_edge::config::{self as edge_config, Config, Profile, Strategy};
 use kairos_edge::frames::{self, Cold};
-use kairos_journal::{Frame, Journal, Keeper, RunFacts, Verdict, Writer};
+use kairos_journal::{Faults, Frame, Journal, Keeper, RunFacts, Verdict, Writer};
 use kairos_logic::event::Event;
 use kairos_logic::instrument::InstrumentTable;
 
 use crate::build::BuildId;
 use crate::clock::Clock;
 use crate::fold;
+use crate::seats::journal::halt_reserve;
 
 /// A journal that is ours, with what the engine must know before it starts.
 pub(crate) struct Taken {
@@ -35,6 +36,7 @@ pub(crate) struct Taken {
 /// repeat it.
 pub(crate) fn take_journal(
     config: &Config,
+    disk: Faults,
     table: &InstrumentTable,
     clock: &Clock,
 ) -> Result<Taken, kairos_journal::Error> {
@@ -59,7 +61,7 @@ pub(crate) fn take_journal(
         }),
     };
     let (mut writer, keeper, opened) =
-        kairos_journal::create(&config.journal.dir, &journal_options(config), facts)?;
+        kairos_journal::create(&config.journal.dir, &journal_options(config, disk), facts)?;
     let inherited = fold::inherited(&Journal::open(&config.journal.dir)?)?;
     for cold in cold_records(config, canonical, table) {
         for payload in cold.payloads() {
@@ -76,7 +78,9 @@ pub(crate) fn take_journal(
     if !matches!(recovery.verdict, Verdict::Empty | Verdict::Clean) {
         warnings.push(format!("run {} did not end properly: {}", recovery.run, recovery.reason));
     }
-    Ok(Taken { writer, keeper, run: opened.run, first_seq: opened.first_seq, warnings, inherited })
+    warnings.extend(inherited.warning);
+    let (run, first_seq, inherited) = (opened.run, opened.first_seq, inherited.commands);
+    Ok(Taken { writer, keeper, run, first_seq, warnings, inherited })
 }
 
 /// What a run writes down before its first input: enough to repeat it.
@@ -106,7 +110,7 @@ fn registry_hash() -> [u8; 32] {
     *hasher.update(&frames::SCHEMA.to_le_bytes()).finalize().as_bytes()
 }
 
-fn journal_options(config: &Config) -> kairos_journal::Options {
+fn journal_options(config: &Config, disk: Faults) -> kairos_journal::Options {
     let journal = &config.journal;
     kairos_journal::Options {
         segment_bytes: journal.segment_bytes,
@@ -126,7 +130,20 @@ fn journal_options(config: &Config) -> kairos_journal::Options {
             edge_config::RecoverMode::PointInTime => kairos_journal::Mode::PointInTime,
         },
         accept_loss: journal.accept_loss,
+        placement: match &journal.placement {
+            edge_config::Placement::Direct => kairos_journal::Placement::Direct,
+            edge_config::Placement::Hot(ring) => {
+                kairos_journal::Placement::Hot(kairos_journal::HotOptions {
+                    dir: ring.dir.clone(),
+                    segments: ring.segments,
+                    archiver_wait_ms: ring.archiver_wait_ms,
+                    full_ms: journal.durable_lag_act_ms,
+                })
+            }
+        },
         strict: config.engine.profile == Profile::Production,
+        faults: disk,
+        halt_reserve_bytes: halt_reserve(config.engine.ring_slots) as u64,
         ..kairos_journal::Options::default()
     }
 }

@@ -29,12 +29,15 @@ pub mod fold;
 mod journaling;
 pub mod operator;
 pub mod page;
+pub mod recording;
 pub mod run;
 pub mod simulated;
+mod sockets;
 pub mod start;
 pub mod watch;
 
 pub mod latency;
+mod preamble;
 pub mod replay;
 pub mod summary;
 

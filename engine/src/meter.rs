@@ -62,7 +62,7 @@ impl SeatMeter {
     }
 }
 
-/// What a feed tells of one venue, for the stats page.
+/// What a feed tells of one connection to a venue, for the stats page.
 #[derive(Debug, Default)]
 pub struct VenueMeter {
     /// Frames read.
@@ -83,6 +83,10 @@ pub struct VenueMeter {
     pub last_message_at: Count,
     /// 1 while the link is up.
     pub connected: Count,
+    /// Connections made after the first.
+    pub reconnects: Count,
+    /// Time from the kernel's stamp of the last bytes until they were read, in nanoseconds.
+    pub kernel_ns: Count,
 }
 
 /// What one feed seat tells.
@@ -90,7 +94,7 @@ pub struct VenueMeter {
 pub struct FeedMeter {
     /// As any seat.
     pub seat: SeatMeter,
-    /// Of each venue that it reads.
+    /// Of each connection that it reads.
     pub venues: Vec<VenueMeter>,
 }
 
@@ -129,11 +133,18 @@ pub struct Meters {
     pub open_orders: Count,
     /// Executions that the venue reported.
     pub fills: Count,
+    /// Position in IN behind the event that halted or killed trading; 0 while it is neither.
+    pub halted_at: Count,
+    /// Set, for good, when the journal cannot go on for long: it takes what it has kept for the end,
+    /// and execution sends cancels only.
+    pub journal_ending: AtomicBool,
     /// Set, for good, when the journal could not take a frame.
     pub journal_failed: AtomicBool,
     /// A command that the control thread wants published, as the number of its verb; 0 is none. The
     /// first feed takes it and publishes it: the control thread has no door to IN.
     pub wanted: AtomicU8,
+    /// Set once what an earlier run left is in IN: until then only the first feed publishes.
+    pub begun: AtomicBool,
     /// Set by whoever wants the engine to stop in an orderly way.
     pub stop: AtomicBool,
     /// Set when every thread shall leave its loop.
@@ -165,8 +176,11 @@ impl Meters {
             risk_state: Count::default(),
             open_orders: Count::default(),
             fills: Count::default(),
+            halted_at: Count::default(),
+            journal_ending: AtomicBool::new(false),
             journal_failed: AtomicBool::new(false),
             wanted: AtomicU8::new(0),
+            begun: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             over: AtomicBool::new(false),
         })
@@ -224,6 +238,13 @@ impl Meters {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_settled_while(|| self.sim_due.get() == u64::MAX)
+    }
+
+    /// Whether trading is halted, and everybody has everything up to the event that halted it.
+    #[must_use]
+    pub fn has_halted(&self) -> bool {
+        let at = self.halted_at.get();
+        at > 0 && at <= self.in_taken()
     }
 
     /// `quiet` is asked after the takers and before the publishers: execution tells what is due

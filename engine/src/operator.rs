@@ -64,13 +64,22 @@ impl LagPolicy {
     }
 
     /// Tells and acts once each time the lag passes a mark; arms again when it is below.
-    pub(crate) fn judge(&mut self, lag_ns: u64, meters: &Meters, audience: &mut dyn Audience) {
+    /// `archiver` says what the archiver does, where there is one.
+    pub(crate) fn judge(
+        &mut self,
+        lag_ns: u64,
+        archiver: impl FnOnce() -> Option<String>,
+        meters: &Meters,
+        audience: &mut dyn Audience,
+    ) {
         let (alarm, act) = (lag_ns > self.alarm_ns, lag_ns > self.act_ns);
         if alarm && !self.alarmed {
             audience.alarm(&format!(
-                "the oldest frame that is not on disk is {} ms old; journal.durable_lag_alarm_ms is {}",
+                "the oldest frame that is not on disk is {} ms old; journal.durable_lag_alarm_ms is \
+                 {}{}",
                 lag_ns / 1_000_000,
-                self.alarm_ns / 1_000_000
+                self.alarm_ns / 1_000_000,
+                archiver().map_or_else(String::new, |it| format!("; {it}"))
             ));
         }
         if act && !self.acted {
@@ -91,7 +100,8 @@ mod tests {
     #[derive(Default)]
     struct Heard(u32);
     impl Audience for Heard {
-        fn alarm(&mut self, _what: &str) {
+        fn alarm(&mut self, what: &str) {
+            assert!(what.ends_with("the archiver is not running"), "{what}");
             self.0 += 1;
         }
     }
@@ -104,7 +114,8 @@ mod tests {
         let mut policy =
             LagPolicy { alarm_ns: 10, act_ns: 20, action, alarmed: false, acted: false };
         let mut check = |lag_ns: u64, alarms: u32, wanted: Option<Verb>| {
-            policy.judge(lag_ns, &meters, &mut heard);
+            let archiver = || Some("the archiver is not running".to_owned());
+            policy.judge(lag_ns, archiver, &meters, &mut heard);
             assert_eq!((heard.0, meters.take_wanted()), (alarms, wanted), "lag {lag_ns}");
         };
         check(10, 0, None);

@@ -22,10 +22,29 @@ pub struct Page {
     run: u64,
     /// For each seat: its thread's place, and its place in the thread.
     seats: Vec<(String, usize, usize)>,
+    /// The feed seats, in their order.
+    feeds: Vec<String>,
+}
+
+/// What the feed seats and their connections are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedNames {
+    /// The seat: `feed.<venue>`.
+    pub seat: String,
+    /// The connections that it reads: `<venue>`, or `<venue>.<n>` where it has several.
+    pub connections: Vec<String>,
+}
+
+impl FeedNames {
+    /// The venue after which the seat is named.
+    #[must_use]
+    pub fn venue(&self) -> &str {
+        self.seat.strip_prefix("feed.").unwrap_or(&self.seat)
+    }
 }
 
 impl Page {
-    /// Makes the page for these seats (name, thread's place, place in the thread).
+    /// Makes the page for these seats (name, thread's place, place in the thread) and connections.
     ///
     /// # Errors
     /// [`StatsError::Owned`] where a living engine has the same name; in production also where
@@ -33,6 +52,7 @@ impl Page {
     pub fn create(
         config: &Config,
         seats: Vec<(String, usize, usize)>,
+        feeds: &[FeedNames],
         run: u64,
         clock: &Clock,
         warnings: &mut Vec<String>,
@@ -42,7 +62,7 @@ impl Page {
             started_at: clock.wall(clock.stamp()).0,
             tsc_hz: clock.ticks_per_second(),
             seats: seats.iter().map(|(name, ..)| name.clone()).collect(),
-            venues: config.venues.iter().map(|it| it.name.clone()).collect(),
+            venues: feeds.iter().flat_map(|it| it.connections.iter().cloned()).collect(),
         };
         let made = stats::make_run_dir(&config.engine.name, config.engine.run_dir.as_deref())
             .and_then(|dir| StatsWriter::create(&dir, &facts));
@@ -56,7 +76,8 @@ impl Page {
                 None
             }
         };
-        Ok(Self { writer, clock: clock.clone(), run, seats })
+        let feeds = feeds.iter().map(|it| it.seat.clone()).collect();
+        Ok(Self { writer, clock: clock.clone(), run, seats, feeds })
     }
 
     /// Copies what the seats say at this moment.
@@ -67,7 +88,8 @@ impl Page {
             if let (Some(seat), Some(thread), Some(seen)) =
                 (writer.seat(place), threads.get(*thread), seen.get(*thread))
             {
-                seat.store(&seat_view(name, *inside, thread, seen, meters, now));
+                let meter = self.meter_of(name, meters);
+                seat.store(&seat_view(*inside, thread, seen, meter, now));
             }
         }
         for (place, feed) in meters.feeds.iter().flat_map(|it| &it.venues).enumerate() {
@@ -82,6 +104,8 @@ impl Page {
                     dropped: feed.dropped.get(),
                     last_message_at: feed.last_message_at.get(),
                     connected: feed.connected.get(),
+                    reconnects: feed.reconnects.get(),
+                    kernel_ns: feed.kernel_ns.get(),
                 });
             }
         }
@@ -104,19 +128,32 @@ impl Page {
             not_ready: journal.not_ready() + meters.journal.held.get(),
             flushes: journal.flushes(),
             failed: u64::from(journal.has_failed()),
+            durable_lag_ns: journal.durable_lag_ns(),
+            archiver_silent_ns: journal.archiver_silent_ns(),
         });
+    }
+
+    fn meter_of<'a>(&self, name: &str, meters: &'a Meters) -> Option<&'a SeatMeter> {
+        match name {
+            "strategy" => Some(&meters.strategy),
+            "risk" => Some(&meters.risk),
+            "execution" => Some(&meters.execution),
+            "journal" => Some(&meters.journal),
+            _ => {
+                let place = self.feeds.iter().position(|it| it == name)?;
+                meters.feeds.get(place).map(|it| &it.seat)
+            }
+        }
     }
 }
 
 fn seat_view(
-    name: &str,
     inside: usize,
     thread: &SeatThread,
     seen: &Seen,
-    meters: &Meters,
+    meter: Option<&SeatMeter>,
     now: Stamp,
 ) -> SeatView {
-    let meter = meter_of(name, meters);
     SeatView {
         cpu: u64::from(thread.cpu),
         thread: u64::try_from(thread.id).unwrap_or(0),
@@ -125,15 +162,5 @@ fn seat_view(
         events: meter.map_or(0, |it| it.taken_in.get().max(it.published_in.get())),
         stalls: seen.stalls.get(inside).copied().unwrap_or(0),
         turn_max_ticks: seen.longest_ticks,
-    }
-}
-
-fn meter_of<'a>(name: &str, meters: &'a Meters) -> Option<&'a SeatMeter> {
-    match name {
-        "strategy" => Some(&meters.strategy),
-        "risk" => Some(&meters.risk),
-        "execution" => Some(&meters.execution),
-        "journal" => Some(&meters.journal),
-        _ => meters.feeds.first().map(|it| &it.seat),
     }
 }

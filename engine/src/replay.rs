@@ -11,10 +11,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kairos_edge::frames::{
-    Assembler, Cold as ColdRecord, EndReason, FrameError, Part, Record, RunEnd,
-};
-use kairos_edge::render;
+use kairos_edge::config::{Config, Strategy};
+use kairos_edge::frames::{EndReason, FrameError, Part, Record, RunEnd, StrategyName};
+use kairos_edge::render::{self, Renderer};
 use kairos_journal::{FrameView, Journal, RUN_END, RunInfo};
 use kairos_logic::decision::Mind;
 use kairos_logic::event::{Event, News, ReportState};
@@ -26,6 +25,7 @@ use serde::Serialize;
 
 use crate::assemble::{self, AssembleError};
 use crate::build::BuildId;
+use crate::preamble::Preamble;
 use crate::seats::execution::denied;
 
 /// Why a journal cannot be replayed at all.
@@ -170,17 +170,24 @@ trait Visitor {
     /// A run begins, with the logic that decides it.
     fn run_begins(&mut self, run: u64, warning: Option<String>);
     /// An input; `mind` has not seen it yet.
-    fn input(&mut self, seq: u64, event: &Event, mind: &mut Mind, table: &InstrumentTable);
+    fn input(&mut self, seq: u64, event: &Event, mind: &mut Mind, names: &Names);
     /// A journaled decision. `false` ends the walk.
-    fn decision(&mut self, seq: u64, decision: &Decision, table: &InstrumentTable) -> bool;
+    fn decision(&mut self, seq: u64, decision: &Decision, names: &Names) -> bool;
     /// The run is over; `properly` where its end was written.
-    fn run_ends(&mut self, properly: bool, mind: &Mind, table: &InstrumentTable);
+    fn run_ends(&mut self, properly: bool, mind: &Mind, names: &Names);
+}
+
+/// The names of things, as the journal means their numbers and as the configuration in force does:
+/// another one may count other strategies.
+struct Names {
+    then: Renderer,
+    here: Renderer,
 }
 
 /// The logic of the run being read.
 struct Run {
     mind: Mind,
-    table: InstrumentTable,
+    names: Names,
     ended: bool,
 }
 
@@ -230,13 +237,13 @@ fn walk(
                     None => run.insert(cold.assemble(registry, overlay, visitor)?),
                 };
                 GIVEN.store(frame.seq, Ordering::Relaxed);
-                visitor.input(frame.seq, &event, &mut run.mind, &run.table);
+                visitor.input(frame.seq, &event, &mut run.mind, &run.names);
             }
             Record::Decision { record, .. } => {
                 let Some(run) = &run else {
                     return Err(ReplayError::Incomplete { run: cold.run, what: "input" });
                 };
-                if !visitor.decision(frame.seq, &record, &run.table) {
+                if !visitor.decision(frame.seq, &record, &run.names) {
                     return Ok(());
                 }
             }
@@ -259,7 +266,7 @@ fn run_start(runs: &[RunInfo], seq: u64) -> u64 {
 
 fn finish(run: Option<Run>, visitor: &mut dyn Visitor) {
     if let Some(run) = run {
-        visitor.run_ends(run.ended, &run.mind, &run.table);
+        visitor.run_ends(run.ended, &run.mind, &run.names);
     }
 }
 
@@ -273,9 +280,7 @@ fn record<'a>(frame: &FrameView<'a>) -> Result<Record<'a>, ReplayError> {
 struct Cold {
     run: u64,
     build: Option<String>,
-    parts: Assembler,
-    config: Option<String>,
-    table: Option<InstrumentTable>,
+    preamble: Preamble,
 }
 
 impl Cold {
@@ -285,12 +290,7 @@ impl Cold {
 
     fn push(&mut self, part: &Part<'_>, seq: u64) -> Result<(), ReplayError> {
         let bad = |error: FrameError| ReplayError::Frame { seq, reason: error.to_string() };
-        match self.parts.push(part).map_err(bad)? {
-            Some(ColdRecord::Config(text)) => self.config = Some(text),
-            Some(ColdRecord::Instruments(table)) => self.table = Some(table),
-            Some(ColdRecord::Strategies(_)) | None => {}
-        }
-        Ok(())
+        self.preamble.push(part).map_err(bad)
     }
 
     fn assemble(
@@ -300,18 +300,30 @@ impl Cold {
         visitor: &mut dyn Visitor,
     ) -> Result<Run, ReplayError> {
         let run = self.run;
-        let missing = |what| ReplayError::Incomplete { run, what };
-        let text = self.config.as_ref().ok_or_else(|| missing("configuration"))?;
-        let table = self.table.clone().ok_or_else(|| missing("instrument table"))?;
-        let mind = assemble::mind_of_journal(text, overlay, &table, registry, run)
-            .map_err(|source| ReplayError::Assemble { run, source, overlay: overlay.is_some() })?;
-        let here = BuildId::of_this_binary();
-        let warning = self.build.as_ref().filter(|it| **it != here.text()).map(|it| {
-            format!("run {run} was written by build {it}; this is build {}", here.text())
+        let whole = self.preamble.whole();
+        let (text, table) = whole.map_err(|what| ReplayError::Incomplete { run, what })?;
+        let refused = |source| ReplayError::Assemble { run, source, overlay: overlay.is_some() };
+        let config = assemble::journaled_config(text, overlay).map_err(refused)?;
+        let mind = assemble::mind(&config, table, registry, run).map_err(refused)?;
+        let here = names(&config, table);
+        let then = match overlay {
+            None => here.clone(),
+            Some(_) => names(&assemble::journaled_config(text, None).map_err(refused)?, table),
+        };
+        let build = BuildId::of_this_binary();
+        let warning = self.build.as_ref().filter(|it| **it != build.text()).map(|it| {
+            format!("run {run} was written by build {it}; this is build {}", build.text())
         });
         visitor.run_begins(run, warning);
-        Ok(Run { mind, table, ended: false })
+        Ok(Run { mind, names: Names { then, here }, ended: false })
     }
+}
+
+/// How reports name what a configuration trades and who trades it.
+fn names(config: &Config, table: &InstrumentTable) -> Renderer {
+    let name = |it: &Strategy| StrategyName { name: it.id.clone(), kind: it.kind.clone() };
+    let strategies: Vec<StrategyName> = config.strategies.iter().map(name).collect();
+    Renderer::new(table, &strategies, render::Clock::default())
 }
 
 /// Compares decision by decision.
@@ -334,7 +346,7 @@ impl Check {
         &mut self,
         journaled: Option<(u64, &Decision)>,
         recomputed: Option<&Decision>,
-        table: &InstrumentTable,
+        names: &Names,
     ) {
         self.report.equal = false;
         if self.report.first_difference.is_some() {
@@ -349,9 +361,9 @@ impl Check {
         self.report.first_difference = Some(Difference {
             seq: journaled.map(|(seq, _)| seq),
             cause,
-            cause_event: event.map(|(seq, event)| render::event_value(*seq, event, table)),
-            journaled: journaled.map(|(seq, it)| render::decision_value(seq, it, table)),
-            recomputed: recomputed.map(|it| render::decision_value(0, it, table)),
+            cause_event: event.map(|(seq, event)| names.then.event_value(*seq, event)),
+            journaled: journaled.map(|(seq, it)| names.then.decision_value(seq, it)),
+            recomputed: recomputed.map(|it| names.here.decision_value(0, it)),
         });
     }
 }
@@ -363,7 +375,7 @@ impl Visitor for Check {
         self.causes.clear();
     }
 
-    fn input(&mut self, seq: u64, event: &Event, mind: &mut Mind, _table: &InstrumentTable) {
+    fn input(&mut self, seq: u64, event: &Event, mind: &mut Mind, _names: &Names) {
         self.report.events += 1;
         let before = self.decided.len();
         mind.on_event(Seq(seq), event, &mut |outcome| self.decided.extend(outcome.record()));
@@ -378,24 +390,24 @@ impl Visitor for Check {
         }
     }
 
-    fn decision(&mut self, seq: u64, decision: &Decision, table: &InstrumentTable) -> bool {
+    fn decision(&mut self, seq: u64, decision: &Decision, names: &Names) -> bool {
         let recomputed = self.decided.pop_front();
         if !self.range.holds(seq) {
             return true;
         }
         self.report.decisions += 1;
         if recomputed.as_ref().map(Decision::payload) != Some(decision.payload()) {
-            self.differ(Some((seq, decision)), recomputed.as_ref(), table);
+            self.differ(Some((seq, decision)), recomputed.as_ref(), names);
             // What follows a difference differs too: one is enough.
             return false;
         }
         true
     }
 
-    fn run_ends(&mut self, properly: bool, mind: &Mind, table: &InstrumentTable) {
+    fn run_ends(&mut self, properly: bool, mind: &Mind, names: &Names) {
         self.report.outcome = Outcome::of(self.equity_first.take(), mind.risk().mark_to_market());
         if properly && let Some(left) = self.decided.front().copied() {
-            self.differ(None, Some(&left), table);
+            self.differ(None, Some(&left), names);
         } else {
             self.report.unjournaled += self.decided.len() as u64;
         }
@@ -501,7 +513,7 @@ impl Asked {
         seq: u64,
         journaled: Option<&Decision>,
         other: Option<&Decision>,
-        table: &InstrumentTable,
+        names: &Names,
     ) {
         self.report.differences += 1;
         if self.report.changed.len() == CHANGED_MAX {
@@ -510,8 +522,8 @@ impl Asked {
         let cause = journaled.or(other).map_or(0, |it| it.cause.0);
         self.report.changed.push(Changed {
             cause,
-            journaled: journaled.map(|it| render::decision_value(seq, it, table)),
-            what_if: other.map(|it| render::decision_value(0, it, table)),
+            journaled: journaled.map(|it| names.then.decision_value(seq, it)),
+            what_if: other.map(|it| names.here.decision_value(0, it)),
             text: in_words(journaled, other),
         });
     }
@@ -582,7 +594,7 @@ impl Visitor for Asked {
         self.foreign.clear();
     }
 
-    fn input(&mut self, seq: u64, event: &Event, mind: &mut Mind, _table: &InstrumentTable) {
+    fn input(&mut self, seq: u64, event: &Event, mind: &mut Mind, _names: &Names) {
         if is_denial(event) {
             // Denials are the other configuration's own: see below.
             return;
@@ -602,12 +614,12 @@ impl Visitor for Asked {
         self.echoes.clear();
     }
 
-    fn decision(&mut self, seq: u64, decision: &Decision, table: &InstrumentTable) -> bool {
+    fn decision(&mut self, seq: u64, decision: &Decision, names: &Names) -> bool {
         self.report.journaled += 1;
         // Decisions that the other configuration took for earlier causes have no counterpart.
         while self.decided.front().is_some_and(|it| it.cause < decision.cause) {
             let extra = self.decided.pop_front();
-            self.change(seq, None, extra.as_ref(), table);
+            self.change(seq, None, extra.as_ref(), names);
         }
         let counterpart = match self.decided.front() {
             Some(it) if it.cause == decision.cause => self.decided.pop_front(),
@@ -619,15 +631,15 @@ impl Visitor for Asked {
                 self.foreign.insert(decision.order);
             }
             if self.range.holds(seq) {
-                self.change(seq, Some(decision), counterpart.as_ref(), table);
+                self.change(seq, Some(decision), counterpart.as_ref(), names);
             }
         }
         true
     }
 
-    fn run_ends(&mut self, _properly: bool, _mind: &Mind, table: &InstrumentTable) {
+    fn run_ends(&mut self, _properly: bool, _mind: &Mind, names: &Names) {
         while let Some(extra) = self.decided.pop_front() {
-            self.change(0, None, Some(&extra), table);
+            self.change(0, None, Some(&extra), names);
         }
         self.report.unanswered += self.sent.values().filter(|answered| !**answered).count() as u64;
     }

@@ -7,6 +7,7 @@
 //! `publish` spins for ever on a full ring and is never called: producers try, and each seat states
 //! what happens when there is no room.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use disruptor::{EventPoller, Polling, Producer};
@@ -212,6 +213,15 @@ impl FeedDoor {
         let waiting = self.meters.in_published().saturating_sub(taken);
         self.market_slots.saturating_sub(waiting) / self.meters.feeds.len().max(1) as u64
     }
+}
+
+/// A queue with room for so many events, in memory that is there: a queue wanders through all of its
+/// room, and a page touched first on a seat would cost a fault.
+#[must_use]
+pub fn queue(room: usize) -> VecDeque<Event> {
+    let mut queue = VecDeque::from(vec![Event::default(); room]);
+    queue.clear();
+    queue
 }
 
 #[cfg(test)]

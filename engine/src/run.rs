@@ -11,7 +11,7 @@ use std::time::Duration;
 use kairos_edge::config::{self as edge_config, Config, Profile};
 use kairos_edge::frames::{EndReason, RunEnd};
 use kairos_edge::stats::StatsError;
-use kairos_journal::{Class, Status};
+use kairos_journal::{Class, Faults, Shared, Status};
 use kairos_logic::event::{Event, News, Verb};
 use kairos_logic::strategy::Registry;
 use kairos_logic::units::Nanos;
@@ -30,7 +30,7 @@ use crate::seats::execution::Time;
 use crate::seats::feed::Broken;
 use crate::seats::journal::{Ending, LastWords};
 use crate::start::{self, SeatThread};
-use crate::watch::{End, Seen, Watch};
+use crate::watch::{End, Health, Seen, Watch};
 use crate::wiring::{self, CpuMap, Gate, Parts};
 
 /// Why a run did not start, or did not end as it should.
@@ -46,12 +46,16 @@ pub enum RunError {
     #[error(transparent)]
     Journal(#[from] kairos_journal::Error),
     /// The journal takes no more frames.
-    #[error("journal {dir}: {reason}; the engine stopped, everything journaled is kept", dir = .dir.display())]
+    #[error("journal {dir}: {reason}; {resting}; {kept}", dir = .dir.display())]
     JournalFailed {
         /// The directory.
         dir: PathBuf,
         /// What the journal says.
         reason: String,
+        /// What became of resting orders.
+        resting: &'static str,
+        /// What became of the journal.
+        kept: String,
     },
     /// A seat is not where it should be.
     #[error("host refused: {0}")]
@@ -129,6 +133,20 @@ pub fn run(
     signals: &Signals,
     audience: &mut dyn Audience,
 ) -> Result<Finished, RunError> {
+    run_on(Faults::default(), config, registry, signals, audience)
+}
+
+/// As [`run`], on a disk that fails as a test wants it to.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(
+    disk: Faults,
+    config: &Config,
+    registry: &Registry,
+    signals: &Signals,
+    audience: &mut dyn Audience,
+) -> Result<Finished, RunError> {
     let clock = Clock::new();
     let mut prepared = feeds::prepare(config)?;
     let table = prepared.table.clone();
@@ -137,7 +155,7 @@ pub fn run(
     lock_memory(config, &mut warnings)?;
     let _mask = Confined::to(&config.cores.housekeeping, &mut warnings);
 
-    let mut taken = take_journal(config, &table, &clock)?;
+    let mut taken = take_journal(config, disk, &table, &clock)?;
     if signals.resume && !taken.inherited.is_empty() {
         taken.inherited.push(Event::command(Nanos(0), Verb::Resume, RESUME_ALL));
     }
@@ -153,7 +171,7 @@ pub fn run(
     let mind = assemble::mind(config, &table, registry, run)?;
     let keeping = Keeping::start(taken.keeper);
 
-    let meters = Meters::new(&prepared.venues_of_seats);
+    let meters = Meters::new(&prepared.connections_of_seats());
     audience.meters(&meters);
     let broken = Broken::new(table.instruments.len());
     let ending: Ending = Arc::default();
@@ -161,6 +179,7 @@ pub fn run(
     let fault = Arc::clone(&prepared.fault);
     let shared = taken.writer.shared();
     let cpus = cpu_map(config, &prepared);
+    let feed_names = prepared.names.clone();
     let time =
         if virtual_time { Time::Virtual(Arc::clone(&meters)) } else { Time::Wall(clock.clone()) };
     let lockstep = virtual_time && cpus.is_fused();
@@ -178,7 +197,7 @@ pub fn run(
         clock: clock.clone(),
     };
     let plans = wiring::wire(parts, &cpus, gate(config), config.engine.ring_slots, &meters);
-    let page = Page::create(config, seat_places(&plans), run, &clock, &mut warnings)?;
+    let page = Page::create(config, seat_places(&plans), &feed_names, run, &clock, &mut warnings)?;
     let threads = start::start(plans, wait(config), &meters)?;
     audience.started(run, &threads, &warnings);
 
@@ -190,15 +209,31 @@ pub fn run(
         clock: &clock,
     };
     let mut lag = LagPolicy::of(config);
+    let mut told = false;
     let look = |seen: &[Seen]| {
         if signals.kill.swap(false, Ordering::AcqRel) {
             meters.want(Verb::Kill);
         }
-        lag.judge(shared.durable_lag_ns(), &meters, audience);
+        let archiver = || {
+            let silent_ms = shared.archiver_silent_ns() / 1_000_000;
+            shared.archiver().map(|it| format!("{it}, last heard of {silent_ms} ms ago"))
+        };
+        lag.judge(shared.durable_lag_ns(), archiver, &meters, audience);
+        if let (Status::Failed(failure), false) = (shared.status(), told) {
+            told = true;
+            audience.alarm(&format!("journal: {}; trading halts", failure.message));
+        }
         page.mirror(&meters, seen, &threads, &shared);
         audience.progress(&meters);
     };
-    let end = watch.until_over(look, || shared.has_failed());
+    // What can no longer become durable can no longer be sent through a gate that waits for it.
+    let gone = || shared.is_lost() && gate(config) == Gate::Durable;
+    let health = || match (shared.has_failed(), gone()) {
+        (false, _) => Health::Well,
+        (true, false) => Health::Ending,
+        (true, true) => Health::Gone,
+    };
+    let end = watch.until_over(look, health);
     if end != End::JournalFailed {
         let captured = virtual_time && fault.get().is_none();
         let words = RunEnd { run, reason: reason(&meters, end, captured), ..last_words(&meters) };
@@ -208,8 +243,15 @@ pub fn run(
     threads.into_iter().for_each(SeatThread::join);
     let kept = keeping.finish();
     match end {
-        End::JournalFailed => return Err(journal_failed(config, &shared.status())),
+        End::Halted | End::JournalFailed => {
+            let halted = end == End::Halted;
+            return Err(journal_failed(config, &shared, halted));
+        }
         End::Overdue => return Err(RunError::Overdue(STOP_WITHIN)),
+        // Everything was said and done, only not all of it is on the disk.
+        End::Settled if shared.is_lost() => {
+            return Err(journal_failed(config, &shared, true));
+        }
         End::Settled => kept?,
     }
     match fault.get() {
@@ -239,7 +281,7 @@ fn reason(meters: &Meters, end: End, captured: bool) -> EndReason {
         End::Settled if meters.stop.load(Ordering::Relaxed) => EndReason::Stopped,
         End::Settled if captured => EndReason::EndOfCapture,
         End::Settled => EndReason::Fault,
-        End::Overdue | End::JournalFailed => EndReason::Fault,
+        End::Overdue | End::Halted | End::JournalFailed => EndReason::Fault,
     }
 }
 
@@ -252,12 +294,23 @@ fn last_words(meters: &Meters) -> RunEnd {
     }
 }
 
-fn journal_failed(config: &Config, status: &Status) -> RunError {
-    let reason = match status {
-        Status::Failed(failure) => failure.message.clone(),
+/// `halted` where there was still room to halt and to cancel.
+fn journal_failed(config: &Config, journal: &Shared, halted: bool) -> RunError {
+    let reason = match journal.status() {
+        Status::Failed(failure) => failure.message,
         Status::Running => "an append found no room".to_owned(),
     };
-    RunError::JournalFailed { dir: config.journal.dir.clone(), reason }
+    let resting = if halted {
+        "trading was halted and resting orders were cancelled"
+    } else {
+        "the engine stopped where it stood: orders may rest at the venue"
+    };
+    let kept = if journal.is_lost() {
+        format!("what was journaled after seq {} may not be on the disk", journal.durable_seq())
+    } else {
+        "everything journaled is kept".to_owned()
+    };
+    RunError::JournalFailed { dir: config.journal.dir.clone(), reason, resting, kept }
 }
 
 fn lock_memory(config: &Config, warnings: &mut Vec<String>) -> Result<(), LockError> {
@@ -323,7 +376,7 @@ fn cpu_map(config: &Config, feeds: &Feeds) -> CpuMap {
     // Every seat is in the list: the configuration gave each a CPU or refused.
     let cpu = |seat: &Seat| config.cores.cpu(seat).unwrap_or_default();
     CpuMap {
-        feeds: feeds.seats.iter().map(|venue| cpu(&Seat::Feed(venue.clone()))).collect(),
+        feeds: feeds.names.iter().map(|it| cpu(&Seat::Feed(it.venue().to_owned()))).collect(),
         strategy: cpu(&Seat::Strategy),
         risk: cpu(&Seat::Risk),
         execution: cpu(&Seat::Execution),

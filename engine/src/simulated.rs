@@ -1,85 +1,48 @@
 //! The seeded exchange behind `market_data = "sim"`: a server on loopback that speaks the venue's
 //! wire protocol, started with the engine and ended with it.
 
-use std::time::Duration;
-
-use kairos_adapters::binance::instruments::{Listing, parse_list};
-use kairos_adapters::net::NetError;
-use kairos_adapters::net::rest::{Rest, RestOptions};
-use kairos_adapters::sim::exchange::ExchangeOptions;
-use kairos_adapters::sim::server::{Server, ServerOptions};
-use kairos_edge::config::{Config, Description};
-use kairos_logic::units::Decimal;
+use kairos_adapters::sim::gateway::GatewayOptions;
+use kairos_adapters::sim::host::{Host, HostOptions};
+use kairos_adapters::sim::venue::Protocol;
+use kairos_edge::config::Config;
+use kairos_logic::units::Nanos;
 
 use crate::clock::Clock;
 
-/// Where the venue lists its instruments.
-const LIST_PATH: &str = "/api/v3/exchangeInfo";
-/// Most time for the list, on loopback.
-const LIST_WITHIN: Duration = Duration::from_secs(5);
-
-/// A running simulated exchange and what it lists.
+/// A running simulated exchange.
 #[derive(Debug)]
 pub struct Simulated {
-    server: Server,
-    listings: Vec<Listing>,
+    host: Host,
 }
 
 impl Simulated {
-    /// Starts the exchange with the engine's seed and fetches its list as from any venue.
+    /// Starts the exchange of this venue with the engine's seed.
     ///
     /// # Errors
     /// One line on what did not work.
-    pub fn start(config: &Config) -> Result<Self, String> {
+    pub fn start(config: &Config, venue: &str) -> Result<Self, String> {
+        let protocol = Protocol::from_name(venue)
+            .ok_or_else(|| format!("there is none that speaks as {venue}"))?;
         let clock = Clock::new();
-        let exchange = ExchangeOptions {
-            seed: config.engine.seed,
-            epoch_ms: clock.wall(clock.stamp()).0 / 1_000_000,
+        // The market's times begin at a whole millisecond, as those of most venues do.
+        let now_ms = clock.wall(clock.stamp()).0 / 1_000_000;
+        let gateway = GatewayOptions {
+            epoch: Some(Nanos(now_ms * 1_000_000)),
+            ..GatewayOptions::seeded(protocol, config.engine.seed)
         };
-        let options = ServerOptions { exchange, ..ServerOptions::default() };
-        let server = Server::start(options).map_err(|error| error.to_string())?;
-        let body = list(&server).map_err(|error| error.to_string())?;
-        let listings = parse_list(&body, &[]).map_err(|error| error.to_string())?;
-        Ok(Self { server, listings })
+        let host = Host::start(HostOptions::plain(gateway)).map_err(|error| error.to_string())?;
+        Ok(Self { host })
     }
 
-    /// The address of the stream at `path`.
+    /// The address of its streams.
     #[must_use]
-    pub fn stream_url(&self, path: &str) -> String {
-        format!("ws://{}{path}", self.server.address())
+    pub fn ws_url(&self) -> String {
+        self.host.ws_url()
     }
 
-    /// A helper thread that fetches from it.
-    ///
-    /// # Errors
-    /// Where the address cannot be used.
-    pub fn rest(&self) -> Result<Rest, NetError> {
-        Rest::start(&self.server.rest_url(), RestOptions::default())
-    }
-
-    /// What it lists of a symbol.
+    /// The address of its REST interface.
     #[must_use]
-    pub fn describe(&self, _venue: &str, symbol: &str) -> Option<Description> {
-        let listing = self.listings.iter().find(|it| it.symbol == symbol)?;
-        let text = |units: i64, scale: u8| Some(Decimal { units, scale }.to_string());
-        Some(Description {
-            base: listing.base.clone(),
-            quote: listing.quote.clone(),
-            price_scale: Some(listing.price_scale),
-            qty_scale: Some(listing.qty_scale),
-            tick_size: text(listing.tick.0, listing.price_scale),
-            lot_size: text(listing.lot.0, listing.qty_scale),
-            min_qty: text(listing.min_qty.0, listing.qty_scale),
-            min_notional: Some(listing.min_notional),
-        })
-    }
-}
-
-fn list(server: &Server) -> Result<Vec<u8>, NetError> {
-    let mut rest = Rest::start(&server.rest_url(), RestOptions::default())?;
-    let asked = rest.request(0, LIST_PATH.into());
-    match rest.wait(LIST_WITHIN).filter(|_| asked) {
-        Some(reply) => reply.body,
-        None => Ok(Vec::new()), // no list in time reads as no list
+    pub fn rest_url(&self) -> String {
+        self.host.rest_url()
     }
 }

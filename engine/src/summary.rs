@@ -115,7 +115,7 @@ impl Summary {
             News::Gap { .. } => self.gaps += 1,
             News::Fill { .. } => self.fills += 1,
             News::Report { state: ReportState::Sent, .. } => self.orders += 1,
-            News::Status { venue, code: StatusCode::Malformed, detail } => {
+            News::Status { venue, code: StatusCode::Malformed, detail, .. } => {
                 self.malformed += 1;
                 if self.malformed_at.len() < MALFORMED_TOLD {
                     self.malformed_at.push(format!("{}: {detail}", table.venue_name(venue)));

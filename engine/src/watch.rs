@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::meter::Meters;
 use crate::pin;
 use crate::start::SeatThread;
+use kairos_logic::event::Verb;
 use kairos_logic::units::Stamp;
 
 /// How often it looks: often enough that the end of a short run is not waited for.
@@ -45,9 +46,26 @@ pub enum End {
     Settled,
     /// Asked to stop, but orders were still open when the time for it was over.
     Overdue,
-    /// The journal takes no more.
+    /// The journal could not go on for long: trading was halted and what rested was cancelled, all
+    /// of it journaled.
+    Halted,
+    /// The journal takes no more, and what had to be said is not all in it.
     JournalFailed,
 }
+
+/// What the journal is fit for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Everything.
+    Well,
+    /// It cannot grow: it has room for the end of the run, and no more.
+    Ending,
+    /// Nothing.
+    Gone,
+}
+
+/// How long halting may take once the journal cannot grow: as long as an orderly stop.
+const HALT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Looks after running threads until they are over.
 pub struct Watch<'a> {
@@ -68,10 +86,11 @@ impl Watch<'_> {
     pub fn until_over(
         &self,
         mut each: impl FnMut(&[Seen]),
-        mut failed: impl FnMut() -> bool,
+        mut journal: impl FnMut() -> Health,
     ) -> End {
         let mut seen: Vec<Seen> = vec![Seen::default(); self.threads.len()];
         let mut stop_since: Option<Stamp> = None;
+        let mut halting_since: Option<Stamp> = None;
         let mut masks_at = self.clock.stamp();
         loop {
             let now = self.clock.stamp();
@@ -81,14 +100,30 @@ impl Watch<'_> {
             if self.meters.stop.load(Ordering::Relaxed) {
                 stop_since.get_or_insert(now);
             }
-            if self.meters.journal_failed.load(Ordering::Acquire) || failed() {
+            let past = |since, within: Duration| {
+                u128::from(self.clock.nanos_between(since, now)) > within.as_nanos()
+            };
+            let health = journal();
+            if self.meters.journal_failed.load(Ordering::Acquire) || health == Health::Gone {
                 return End::JournalFailed;
             }
-            if self.has_ended() {
-                return End::Settled;
+            match halting_since {
+                None if self.has_ended() => return End::Settled,
+                None if health == Health::Ending => {
+                    halting_since = Some(now);
+                    self.halt();
+                }
+                None => {}
+                Some(_) if self.meters.has_halted() && self.has_ended() => return End::Halted,
+                Some(since) if past(since, HALT_WITHIN) => return End::JournalFailed,
+                // The halt first, so that it is what cancels; then no more market data.
+                Some(_) if self.meters.halted_at.get() > 0 => {
+                    self.meters.stop.store(true, Ordering::Release);
+                }
+                Some(_) => {}
             }
-            if let (Some(since), Some(within)) = (stop_since, self.stop_within)
-                && u128::from(self.clock.nanos_between(since, now)) > within.as_nanos()
+            if let (Some(since), Some(within), None) = (stop_since, self.stop_within, halting_since)
+                && past(since, within)
             {
                 return End::Overdue;
             }
@@ -100,6 +135,13 @@ impl Watch<'_> {
             each(&seen);
             rest(LOOK_EVERY);
         }
+    }
+
+    /// The journal cannot go on: no entry leaves any more, trading halts and what rests is cancelled;
+    /// the stop follows. The halt is a command like an operator's, so the next run inherits it.
+    fn halt(&self) {
+        self.meters.journal_ending.store(true, Ordering::Release);
+        self.meters.want(Verb::Halt);
     }
 
     /// Feeds finished, nothing due at the venue, everything taken by everyone.

@@ -99,6 +99,16 @@ pub enum Error {
         /// What is accepted.
         rule: &'static str,
     },
+    /// The archiver of placement `hot` does not do its work.
+    #[error("{dir}: {reason}; waited {waited_ms} ms: start kairos-drain run --role archive", dir = dir.display())]
+    Archiver {
+        /// The ring's directory.
+        dir: PathBuf,
+        /// What the archiver says, or that there is none.
+        reason: String,
+        /// How long the engine waited for it.
+        waited_ms: u64,
+    },
     /// The keeper was asked to finish a run that the writer had not ended, or that failed.
     #[error("{dir}: run not ended: {reason}", dir = dir.display())]
     NotEnded {
@@ -130,7 +140,7 @@ impl Error {
         match self {
             Error::Damaged(_) | Error::Refused { .. } | Error::Version { .. } => Class::Damaged,
             Error::Foreign { file, .. } => {
-                if file.extension().is_some_and(|it| it == "jnl") {
+                if file.extension().is_some_and(|it| it == "jnl" || it == "zst") {
                     Class::Damaged
                 } else {
                     Class::Unavailable
@@ -140,6 +150,7 @@ impl Error {
             | Error::NoSpace { .. }
             | Error::Owned { .. }
             | Error::Missing { .. }
+            | Error::Archiver { .. }
             | Error::NotEnded { .. } => Class::Unavailable,
             Error::Option { .. } | Error::FileSystem { .. } => Class::Configuration,
         }

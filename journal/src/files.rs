@@ -18,6 +18,9 @@ use crate::layout::SLOT;
 pub(crate) const FILE_MODE: u32 = 0o640;
 pub(crate) const DIR_MODE: u32 = 0o750;
 
+/// Listings of a directory until its segments are dense, or are taken to have a hole.
+const LISTINGS: u32 = 4;
+
 /// The paths of a journal directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Dir {
@@ -60,6 +63,14 @@ impl Dir {
 
     pub(crate) fn report(&self, run: u64) -> PathBuf {
         self.root.join(format!("recovery-{run:08}.json"))
+    }
+
+    pub(crate) fn ring(&self) -> PathBuf {
+        self.root.join("ring.json")
+    }
+
+    pub(crate) fn pruned(&self) -> PathBuf {
+        self.root.join("pruned.json")
     }
 
     pub(crate) fn torn(&self, run: u64, segment: u64) -> PathBuf {
@@ -108,8 +119,27 @@ impl Dir {
         }
     }
 
-    /// All segments by number (and run), left-over temporary files apart.
+    /// All segments by number (and run), left-over temporary files and pruned ones apart.
     pub(crate) fn segments(&self) -> Result<Vec<SegFile>, Error> {
+        let mut attempts = 0;
+        loop {
+            let mut found = self.all_segments()?;
+            // After the listing: a pruning writes its record before it removes the first file.
+            let pruned = crate::retain::pruned(self)?.segment;
+            found.retain(|it| it.segment > pruned);
+            let numbers = (pruned + 1..).zip(&found);
+            let is_dense = numbers.into_iter().all(|(number, it)| it.segment == number);
+            attempts += 1;
+            // A listing may miss a file that is compressed meanwhile: its new name came behind us, its
+            // old one went before us. The next listing has it.
+            if is_dense || attempts == LISTINGS {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// As [`Self::segments`], pruned ones included.
+    pub(crate) fn all_segments(&self) -> Result<Vec<SegFile>, Error> {
         let seg = self.seg();
         let entries = match fs::read_dir(&seg) {
             Ok(entries) => entries,
@@ -124,7 +154,8 @@ impl Dir {
                 continue; // a segment that was being prepared
             }
             let path = entry.path();
-            let numbers = name.strip_suffix(".jnl").and_then(|name| name.split_once('-'));
+            let plain = name.strip_suffix(".zst").unwrap_or(&name);
+            let numbers = plain.strip_suffix(".jnl").and_then(|name| name.split_once('-'));
             let numbers = numbers.and_then(|(run, segment)| {
                 let exact = run.len() == 8 && segment.len() == 12;
                 exact.then_some(())?;
@@ -134,7 +165,7 @@ impl Dir {
                 return Err(Error::Foreign {
                     found: format!("file name {name:?}"),
                     file: path,
-                    rule: "seg/ holds RRRRRRRR-SSSSSSSSSSSS.jnl only",
+                    rule: "seg/ holds RRRRRRRR-SSSSSSSSSSSS.jnl only, compressed with .zst",
                 });
             };
             // The keeper may unlink an unused segment under a reader's feet.
@@ -145,7 +176,9 @@ impl Dir {
             };
             found.push(SegFile { segment, run, path, len });
         }
-        found.sort_by_key(|it| (it.segment, it.run));
+        // Both forms for a moment, or after a kill in it: the plain one sorts first, and either will do.
+        found.sort_by(|a, b| (a.segment, a.run, &a.path).cmp(&(b.segment, b.run, &b.path)));
+        found.dedup_by(|b, a| (a.segment, a.run) == (b.segment, b.run));
         Ok(found)
     }
 
@@ -194,22 +227,27 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, waiting up to 100 ms: a reader that probes for life holds it for an instant.
+    /// Takes the lock, waiting up to 500 ms: whoever probes for life holds it for an instant, longer
+    /// where the host is busy.
     pub(crate) fn take(dir: &Dir) -> Result<Lock, Error> {
-        let path = dir.lock();
+        Lock::take_at(&dir.lock(), &dir.root)
+    }
+
+    /// As [`Self::take`], for any lock of the directory `root`.
+    pub(crate) fn take_at(path: &Path, root: &Path) -> Result<Lock, Error> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(FILE_MODE)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
-        let deadline = Instant::now() + Duration::from_millis(100);
+            .open(path)
+            .map_err(Error::io("open", path))?;
+        let deadline = Instant::now() + Duration::from_millis(500);
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
+                Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -218,12 +256,12 @@ impl Lock {
                     // The text is a courtesy; without it the error is still complete.
                     let _ = (&file).take(200).read_to_string(&mut owner);
                     let owner = if owner.trim().is_empty() { "unnamed" } else { owner.trim() };
-                    return Err(Error::Owned { dir: dir.root.clone(), owner: owner.into() });
+                    return Err(Error::Owned { dir: root.to_path_buf(), owner: owner.into() });
                 }
             }
         }
         let lock = Lock { file };
-        lock.write_owner(&path, &format!("pid {}", std::process::id()))?;
+        lock.write_owner(path, &format!("pid {}", std::process::id()))?;
         Ok(lock)
     }
 
@@ -245,8 +283,21 @@ impl Drop for Lock {
 
 /// Whether a living process owns the journal.
 pub(crate) fn is_owned(dir: &Dir) -> bool {
-    let Ok(file) = File::open(dir.lock()) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    is_locked(&dir.lock())
+}
+
+/// Whether a living process holds the lock at `path`.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    match file.try_lock_shared() {
+        // Not left to the closing: a child that another thread starts at this moment has a copy of the
+        // descriptor, and would hold the lock until it is another program.
+        Ok(()) => {
+            let _ = file.unlock();
+            false
+        }
+        Err(bad) => matches!(bad, TryLockError::WouldBlock),
+    }
 }
 
 /// Writes a file whole or not at all: temporary file, fsync, rename, fsync of the directory.
@@ -461,6 +512,14 @@ fn statfs(path: &Path) -> Option<libc::statfs> {
 /// Bytes that an unprivileged process may still allocate where `path` is.
 pub(crate) fn free_bytes(path: &Path) -> u64 {
     statfs(path).map_or(0, |it| it.f_bavail.saturating_mul(it.f_bsize.unsigned_abs()))
+}
+
+/// Whether `dir` lies in memory; else the name of its file system.
+pub(crate) fn memory_file_system(dir: &Path) -> Result<(), String> {
+    match statfs(dir).map(|it| it.f_type & 0xffff_ffff) {
+        Some(0x0102_1994 | 0x9584_58f6) => Ok(()), // tmpfs, hugetlbfs
+        _ => Err(unfit_file_system(dir).map_or_else(|| "ext4 or xfs".into(), |(name, _)| name)),
+    }
 }
 
 /// Judges the file system of `dir`: `None` if it is fit, else its name and the rule.

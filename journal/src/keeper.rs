@@ -11,13 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::faults::{DiskStep, Faults};
 use crate::files::{Dir, Lock, Watermark, sync_dir, wall_ns};
+use crate::hot::HotKeeper;
+use crate::lag::LagMeter;
 use crate::layout::{FRAMES_AT, PAGE, SealReason, SegmentHeader, SegmentState, StateSlot};
 use crate::manifest::{self, RunStatus};
 use crate::options::Options;
 use crate::prepare::Preparation;
 use crate::segment::Segment;
-use crate::shared::{FailureKind, Link, MarkAt, SegmentEnd, Shared, Status};
+use crate::shared::{FailureKind, Link, MarkAt, SegmentEnd, Shared};
 
 /// What one turn of the keeper did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +45,64 @@ struct Live {
 
 /// The keeping half of a live journal. One helper thread owns it and calls [`Keeper::turn`].
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Keeper(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Direct(Box<DirectKeeper>),
+    Hot(Box<HotKeeper>),
+}
+
+impl From<DirectKeeper> for Keeper {
+    fn from(keeper: DirectKeeper) -> Keeper {
+        Keeper(Kind::Direct(Box::new(keeper)))
+    }
+}
+
+impl From<HotKeeper> for Keeper {
+    fn from(keeper: HotKeeper) -> Keeper {
+        Keeper(Kind::Hot(Box::new(keeper)))
+    }
+}
+
+impl Keeper {
+    /// Does what is due: at most one seal, one flush, one step of preparing a segment. Call it
+    /// in a loop, about every millisecond. It waits for the disk, never for the writer.
+    pub fn turn(&mut self) -> Turn {
+        match &mut self.0 {
+            Kind::Direct(keeper) => keeper.turn(),
+            Kind::Hot(keeper) => keeper.turn(),
+        }
+    }
+
+    /// The counters and marks of this journal.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        match &self.0 {
+            Kind::Direct(keeper) => Arc::clone(&keeper.shared),
+            Kind::Hot(keeper) => keeper.shared(),
+        }
+    }
+
+    /// Closes the journal after [`crate::Writer::end_run`]: seals, makes everything durable, removes
+    /// what was prepared and not used, writes the manifest, gives the lock back. In placement `hot`
+    /// the archiver does all that, and this waits for it.
+    ///
+    /// # Errors
+    /// [`Error::NotEnded`] if the writer has not ended the run, the keeper has failed before, or the
+    /// archiver does not move; else what the disk said. The journal is then as after a crash, and
+    /// recovery seals it.
+    pub fn finish(self) -> Result<(), Error> {
+        match self.0 {
+            Kind::Direct(keeper) => keeper.finish(),
+            Kind::Hot(keeper) => keeper.finish(),
+        }
+    }
+}
+
+/// The keeping half of a journal whose segments are disk files.
+#[derive(Debug)]
+pub(crate) struct DirectKeeper {
     link: Arc<Link>,
     shared: Arc<Shared>,
     dir: Dir,
@@ -58,19 +118,19 @@ pub struct Keeper {
     pad_asked: bool,
     last_flush: Instant,
     last_second: Instant,
-    caught_up: Instant, // when everything committed was last seen durable
+    lag: LagMeter,
 }
 
-impl Keeper {
+impl DirectKeeper {
     pub(crate) fn new(
         link: Arc<Link>,
         (dir, lock, file): (Dir, Lock, File),
         options: Options,
         header: SegmentHeader,
         watermark: Watermark,
-    ) -> Keeper {
+    ) -> DirectKeeper {
         let now = Instant::now();
-        Keeper {
+        DirectKeeper {
             shared: Arc::clone(&link.shared),
             link,
             dir,
@@ -86,14 +146,12 @@ impl Keeper {
             pad_asked: false,
             last_flush: now,
             last_second: now,
-            caught_up: now,
+            lag: LagMeter::default(),
         }
     }
 
-    /// Does what is due: at most one seal, one flush, one step of preparing a segment. Call it
-    /// in a loop, about every millisecond. It waits for the disk, never for the writer.
-    pub fn turn(&mut self) -> Turn {
-        if self.shared.has_failed() && !self.out_of_space() {
+    fn turn(&mut self) -> Turn {
+        if self.shared.is_lost() {
             return Turn::Failed;
         }
         let worked = match self.work() {
@@ -113,24 +171,12 @@ impl Keeper {
         }
     }
 
-    /// The counters and marks of this journal.
-    #[must_use]
-    pub fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
-    }
-
-    /// Closes the journal after [`crate::Writer::end_run`]: seals, makes everything durable, removes
-    /// what was prepared and not used, writes the manifest, gives the lock back.
-    ///
-    /// # Errors
-    /// [`Error::NotEnded`] if the writer has not ended the run or the keeper has failed before; else
-    /// what the disk said. The journal is then as after a crash, and recovery seals it.
-    pub fn finish(mut self) -> Result<(), Error> {
+    fn finish(mut self) -> Result<(), Error> {
         let not_ended = |reason: String| Error::NotEnded { dir: self.dir.root.clone(), reason };
         if !self.shared.has_ended() {
             return Err(not_ended("the writer has not ended it".into()));
         }
-        if self.shared.has_failed() && !self.out_of_space() {
+        if self.shared.is_lost() {
             return Err(not_ended(format!("{:?}", self.shared.status())));
         }
         while let Some(end) = self.live.front().and_then(|live| live.segment.left()) {
@@ -151,13 +197,6 @@ impl Keeper {
         }
         drop(self.lock);
         Ok(())
-    }
-
-    fn out_of_space(&self) -> bool {
-        match self.shared.status() {
-            Status::Running => false,
-            Status::Failed(failure) => failure.kind == FailureKind::NoSpace,
-        }
     }
 
     fn work(&mut self) -> Result<bool, Error> {
@@ -196,7 +235,7 @@ impl Keeper {
             Some(preparation) => preparation,
             None => {
                 self.header.created = (self.options.clock)();
-                Preparation::begin(&self.dir, &self.header)?
+                Preparation::begin(&self.dir, &self.header, &self.options.faults)?
             }
         };
         let Some(ready) = preparation.step(&self.dir, self.options.populate)? else {
@@ -262,7 +301,7 @@ impl Keeper {
         if live.segment.number != mark.segment || to <= live.flushed {
             return Ok(false); // rolled meanwhile: sealing flushes the rest
         }
-        let bytes = live.flush(to)?;
+        let bytes = live.flush(to, &self.options.faults)?;
         self.put_watermark(mark)?;
         self.shared.count_flush(bytes, nanos(start));
         Ok(true)
@@ -273,7 +312,7 @@ impl Keeper {
         let start = Instant::now();
         let Some(mut live) = self.live.pop_front() else { return Ok(()) };
         let to = usize::try_from(end.offset).unwrap_or(0);
-        let bytes = live.flush(to)?;
+        let bytes = live.flush(to, &self.options.faults)?;
         let slot = StateSlot {
             generation: 1,
             state: SegmentState::Sealed,
@@ -292,7 +331,9 @@ impl Keeper {
         let path = &live.segment.path;
         live.file.write_all_at(&slot.to_bytes(), slot.offset()).map_err(Error::io("seal", path))?;
         // Only that page: the populated tail of the segment is dirty, and nobody needs it on disk.
-        live.segment.sync(PAGE, FRAMES_AT).map_err(Error::io("msync", path))?;
+        let synced = self.options.faults.before(DiskStep::Sync);
+        let synced = synced.and_then(|()| live.segment.sync(PAGE, FRAMES_AT));
+        synced.map_err(Error::io("msync", path))?;
         if live.locked {
             live.segment.unlock();
         }
@@ -319,7 +360,9 @@ impl Keeper {
         self.file
             .write_all_at(&next.to_bytes(), next.place())
             .map_err(Error::io("write", &path))?;
-        self.file.sync_data().map_err(Error::io("fdatasync", &path))?;
+        let synced = self.options.faults.before(DiskStep::Watermark);
+        let synced = synced.and_then(|()| self.file.sync_data());
+        synced.map_err(Error::io("fdatasync", &path))?;
         self.watermark = next;
         self.shared.publish_durable(mark.seq);
         crate::sigbus::note_seq(mark.seq);
@@ -347,21 +390,19 @@ impl Keeper {
     }
 
     fn publish_lag(&mut self) {
-        if self.shared.durable_seq() >= self.shared.committed_seq() {
-            self.caught_up = Instant::now();
-            self.shared.publish_lag(0);
-        } else {
-            self.shared.publish_lag(nanos(self.caught_up));
-        }
+        let (committed, durable) = (self.shared.committed_seq(), self.shared.durable_seq());
+        self.shared.publish_lag(self.lag.look(committed, durable, Instant::now()));
     }
 }
 
 impl Live {
     /// Syncs and hashes everything up to `to`; returns the bytes.
-    fn flush(&mut self, to: usize) -> Result<u64, Error> {
+    fn flush(&mut self, to: usize, faults: &Faults) -> Result<u64, Error> {
         let path = &self.segment.path;
         let sync_to = to.next_multiple_of(PAGE);
-        self.segment.sync(self.flushed, sync_to).map_err(Error::io("msync", path))?;
+        let synced = faults.before(DiskStep::Sync);
+        let synced = synced.and_then(|()| self.segment.sync(self.flushed, sync_to));
+        synced.map_err(Error::io("msync", path))?;
         let bytes = self.segment.committed(self.flushed, to);
         self.hasher.update(bytes);
         self.flushed = to;
@@ -369,7 +410,7 @@ impl Live {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -13,7 +13,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"kairos\x8a\n";
 /// A reader refuses another major version.
 pub(crate) const MAJOR: u16 = 1;
 /// Additive changes only.
-pub(crate) const MINOR: u16 = 0;
+pub(crate) const MINOR: u16 = 1;
 /// Written as a little-endian integer: reads differently on a host that disagrees.
 pub(crate) const BYTE_ORDER: u32 = 0x0a0b_0c0d;
 /// One page: header, and granularity of everything that is flushed.
@@ -554,7 +554,7 @@ mod codec_tests {
         let page = include_str!("../FORMAT.md");
         assert!(page.starts_with(&format!("# The journal on disk, format {MAJOR}.{MINOR}\n")));
         let digest = blake3::hash(page.as_bytes()).to_hex();
-        assert_eq!(&digest[..16], "ec8df982a9d55d3b");
+        assert_eq!(&digest[..16], "e864b6a4b8acc2c7");
     }
 
     #[test]

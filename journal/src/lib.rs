@@ -11,6 +11,9 @@
 //!   watermark and seals. They share nothing but atomics ([`Shared`]) and prepared segments.
 //! * [`Journal`] opens a directory read-only, live or dead; its [`Reader`] verifies as it reads.
 //! * [`recover`], [`verify`], [`fingerprint`] and [`salvage`] work on whole directories.
+//! * [`archive`] is the other half of placement `hot`: segments are a ring in memory, which
+//!   [`Options::placement`] chooses, and a process of its own copies them to the journal's directory,
+//!   compresses and prunes them. [`cursors`] is how sinks say what they have passed.
 //!
 //! # What survives
 //!
@@ -39,27 +42,35 @@
 //!
 //! # Limitations
 //!
-//! Linux 5.14 or newer (`MADV_POPULATE_WRITE`). Placement `direct` only: segments are disk files,
-//! and flushing interrupts hot threads about once per flushed page. Nothing is pruned. The checksum
-//! finds accidents, not attackers. A file that another process
+//! Linux 5.14 or newer (`MADV_POPULATE_WRITE`). In placement `direct` segments are disk files, and
+//! flushing interrupts hot threads about once per flushed page. In placement `hot` readers follow the
+//! archive, some milliseconds behind the ring, and what the ring holds at a power loss is gone. Runs
+//! are pruned as a whole. The checksum finds accidents, not attackers. A file that another process
 //! truncates while it is mapped ends the reader by SIGBUS (see [`install_sigbus_handler`]).
 
 #[cfg(target_endian = "big")]
 compile_error!("the mapped format is little-endian; the codec alone is portable");
 
+pub mod archive;
 mod codec;
 mod crc;
 pub mod cursors;
 mod error;
+mod faults;
 mod files;
+mod hot;
 mod keeper;
+mod lag;
 mod layout;
 mod manifest;
 mod open;
 mod options;
+mod pack;
 mod prepare;
 mod reader;
 mod recover;
+mod retain;
+mod ring;
 mod salvage;
 mod scan;
 mod segment;
@@ -76,14 +87,18 @@ pub use codec::{
 };
 pub use crc::{crc32c, crc32c_append};
 pub use error::{Class, Error, OpenError};
+pub use faults::{DiskStep, Faults};
 pub use files::Watermark;
+pub use hot::HotOptions;
 pub use keeper::{Keeper, Turn};
 pub use layout::{Anchor, RunParent, SegmentHeader, SegmentState};
 pub use manifest::{RunInfo, RunStatus};
 pub use open::{Opened, create};
-pub use options::{Mode, NotReady, Options, RunFacts, clock_now};
+pub use options::{Mode, NotReady, Options, Placement, RunFacts, clock_now};
 pub use reader::{FrameView, Journal, Reader, SegmentInfo, fingerprint, fingerprint_of};
 pub use recover::{Recovery, Report, Verdict, recover, recover_with};
+pub use retain::{PrunePlan, PruneRun, Retention, prune, prune_plan};
+pub use ring::ArchiverState;
 pub use salvage::{Salvaged, salvage};
 pub use shared::{Failure, FailureKind, Shared, Status};
 pub use sigbus::install_sigbus_handler;

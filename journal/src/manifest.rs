@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Error;
 use crate::files::{Dir, replace};
-use crate::layout::RunParent;
+use crate::layout::{MAJOR, MINOR, RunParent};
 use crate::options::{Options, RunFacts};
 
 /// How a run is, by its manifest.
@@ -107,9 +107,20 @@ pub(crate) fn begin(
     (uuid, run, parent, first_seq): (&[u8; 16], u64, RunParent, u64),
     (options, facts, boot_id): (&Options, &RunFacts, &[u8; 16]),
 ) -> Result<(), Error> {
+    let fields = of_run((uuid, run, parent, first_seq), (options, facts, boot_id), None);
+    write_digested(&dir.manifest(run), fields)
+}
+
+/// The manifest of a run that starts; `hot` is the directory of its ring, where it has one.
+pub(crate) fn of_run(
+    (uuid, run, parent, first_seq): (&[u8; 16], u64, RunParent, u64),
+    (options, facts, boot_id): (&Options, &RunFacts, &[u8; 16]),
+    hot: Option<&Path>,
+) -> Map<String, Value> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let Value::Object(fields) = json!({
-        "format": "kairos-journal 1.0",
+    let mut fields = Map::new();
+    if let Value::Object(known) = json!({
+        "format": format!("kairos-journal {MAJOR}.{MINOR}"),
         "uuid": uuid::Uuid::from_bytes(*uuid).to_string(),
         "run": run,
         "status": RunStatus::Running.name(),
@@ -119,7 +130,7 @@ pub(crate) fn begin(
         "tsc": facts.tsc,
         "tsc_hz": facts.tsc_hz,
         "seed": facts.seed,
-        "placement": "direct",
+        "placement": if hot.is_some() { "hot" } else { "direct" },
         "segment_bytes": options.segment_bytes,
         "config_hash": hex(&facts.config_hash),
         "binary_hash": hex(&facts.binary_hash),
@@ -127,10 +138,13 @@ pub(crate) fn begin(
         "registry_hash": hex(&facts.registry_hash),
         "host": { "boot_id": hex(boot_id), "kernel": kernel.trim() },
         "notes": facts.notes,
-    }) else {
-        return Ok(()); // `json!` of an object is an object
-    };
-    write_digested(&dir.manifest(run), fields)
+    }) {
+        fields = known;
+    }
+    if let Some(hot) = hot {
+        fields.insert("hot_dir".into(), hot.display().to_string().into());
+    }
+    fields
 }
 
 /// Rewrites the manifest of a run that is over. A run without a manifest gets a short one.

@@ -8,10 +8,11 @@ use crate::error::Error;
 use crate::files::{
     Dir, Lock, Watermark, boot_id, read_watermarks, unfit_file_system, write_watermarks,
 };
-use crate::keeper::Keeper;
+use crate::hot;
+use crate::keeper::{DirectKeeper, Keeper};
 use crate::layout::{Anchor, MAJOR, MINOR, RunParent, SegmentHeader};
 use crate::manifest;
-use crate::options::{Options, RunFacts};
+use crate::options::{Options, Placement, RunFacts};
 use crate::recover::{Found, Recovery, Report, recover_owned};
 use crate::shared::Link;
 use crate::writer::{AppendError, Parent, Writer};
@@ -37,9 +38,26 @@ pub struct Opened {
 /// The directory is made if it is absent. The [`Writer`] is ready at once; further segments come
 /// from [`Keeper::turn`].
 ///
+/// In placement `hot` the directory is the archiver's: it has recovered what an earlier run left, and
+/// this waits until it says so; the lock, the recovery and the first segment are those of the ring.
+///
 /// # Errors
 /// [`Error`]; [`Error::class`] tells damage from what may pass.
 pub fn create(
+    dir: &Path,
+    options: &Options,
+    facts: RunFacts,
+) -> Result<(Writer, Keeper, Opened), Error> {
+    match &options.placement {
+        Placement::Direct => create_direct(dir, options, facts),
+        Placement::Hot(ring) => {
+            let (writer, keeper, opened) = hot::create(dir, options, ring, &facts)?;
+            Ok((writer, keeper.into(), opened))
+        }
+    }
+}
+
+fn create_direct(
     dir: &Path,
     options: &Options,
     facts: RunFacts,
@@ -128,7 +146,8 @@ fn start(
     let link = Arc::new(Link::default());
     link.shared.publish_durable(parent.last_seq);
     let files = (dir, lock, file);
-    let mut keeper = Keeper::new(Arc::clone(&link), files, options.clone(), header, watermark);
+    let mut keeper =
+        DirectKeeper::new(Arc::clone(&link), files, options.clone(), header, watermark);
     keeper.prepare_next()?;
     let before = Parent {
         segment: found.last_segment,
@@ -139,10 +158,10 @@ fn start(
         .and_then(|mut writer| writer.run_start(&payload).map(|()| writer));
     // The segment was prepared a moment ago and the frame is short: this cannot fail.
     let not_started = |why: AppendError| Error::NotEnded { dir: root, reason: why.to_string() };
-    Ok((writer.map_err(not_started)?, keeper))
+    Ok((writer.map_err(not_started)?, keeper.into()))
 }
 
-fn judge_file_system(dir: &Dir, options: &Options) -> Result<Vec<String>, Error> {
+pub(crate) fn judge_file_system(dir: &Dir, options: &Options) -> Result<Vec<String>, Error> {
     match unfit_file_system(&dir.root) {
         None => Ok(Vec::new()),
         Some((found, rule)) if options.strict => {
@@ -156,7 +175,7 @@ fn judge_file_system(dir: &Dir, options: &Options) -> Result<Vec<String>, Error>
 
 /// The watermark to continue; a new journal gets a file that says "nothing is durable". A slot that
 /// power loss tore is written again, so that from here on a bad slot means damage.
-fn open_watermark(
+pub(crate) fn open_watermark(
     dir: &Dir,
     run: u64,
     uuid: [u8; 16],

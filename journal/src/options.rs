@@ -2,6 +2,8 @@
 
 use crate::codec::FRAME_LEN_MAX;
 use crate::error::Error;
+use crate::faults::Faults;
+use crate::hot::HotOptions;
 use crate::layout::{Anchor, SEGMENT_LEN_MIN};
 
 /// How much recovery may accept.
@@ -43,6 +45,16 @@ pub enum NotReady {
     Block,
 }
 
+/// Where segments lie while they are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// In the journal's directory, as mapped files on disk.
+    #[default]
+    Direct,
+    /// In a ring in memory, which the archiver ([`crate::archive`]) copies into the journal's directory.
+    Hot(HotOptions),
+}
+
 /// Sizes, intervals and policies. `Default` is the documented configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -71,6 +83,8 @@ pub struct Options {
     pub recover: Mode,
     /// The operator accepts that events are lost (`recover = point-in-time`).
     pub accept_loss: bool,
+    /// Where segments lie while they are written.
+    pub placement: Placement,
     /// Refuse where development warns: file systems other than ext4 and xfs.
     pub strict: bool,
     /// Populate and lock mapped pages. `false` in tests, which have no hot thread.
@@ -79,6 +93,8 @@ pub struct Options {
     pub verify_at_start_bytes: u64,
     /// Reads the clocks for anchors. Never called by the writer.
     pub clock: fn() -> Anchor,
+    /// A disk that fails, for tests.
+    pub faults: Faults,
 }
 
 impl Default for Options {
@@ -96,10 +112,12 @@ impl Default for Options {
             halt_reserve_bytes: 1 << 20,
             recover: Mode::TolerateTornTail,
             accept_loss: false,
+            placement: Placement::Direct,
             strict: false,
             populate: true,
             verify_at_start_bytes: 1 << 30,
             clock: clock_now,
+            faults: Faults::default(),
         }
     }
 }

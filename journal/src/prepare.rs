@@ -13,6 +13,7 @@ use std::sync::Arc;
 use memmap2::MmapOptions;
 
 use crate::error::Error;
+use crate::faults::{DiskStep, Faults};
 use crate::files::{Dir, create_new, free_bytes, sync_dir};
 use crate::layout::{FRAMES_AT, PAGE, SegmentHeader};
 use crate::segment::Segment;
@@ -45,7 +46,11 @@ pub(crate) struct Preparation {
 
 impl Preparation {
     /// Creates and allocates the file.
-    pub(crate) fn begin(dir: &Dir, header: &SegmentHeader) -> Result<Preparation, Error> {
+    pub(crate) fn begin(
+        dir: &Dir,
+        header: &SegmentHeader,
+        faults: &Faults,
+    ) -> Result<Preparation, Error> {
         let path = dir.segment(header.run, header.segment);
         let temporary = path.with_extension("tmp");
         let len = usize::try_from(header.segment_len).map_err(|_| Error::Option {
@@ -53,7 +58,8 @@ impl Preparation {
             found: header.segment_len.to_string(),
             rule: "must fit the address space",
         })?;
-        let file = create_new(&temporary)?;
+        let file = create_new(&temporary)
+            .map_err(|error| no_room(error, &temporary, header.segment_len))?;
         let preparation = Preparation {
             header: header.clone(),
             path,
@@ -64,7 +70,8 @@ impl Preparation {
             segment: None,
             populated: FRAMES_AT,
         };
-        let allocated = allocate(&preparation.file, header.segment_len);
+        let allocated = faults.before(DiskStep::Allocate);
+        let allocated = allocated.and_then(|()| allocate(&preparation.file, header.segment_len));
         allocated.map_err(|source| preparation.failed(source))?;
         Ok(preparation)
     }
@@ -113,23 +120,24 @@ impl Preparation {
     /// Gives the whole file its name and maps it.
     fn publish(&self, dir: &Dir) -> Result<Segment, Error> {
         let path = &self.path;
-        fs::rename(&self.temporary, path).map_err(Error::io("rename", path))?;
+        let len = self.header.segment_len;
+        let named = fs::rename(&self.temporary, path).map_err(Error::io("rename", path));
+        named.map_err(|error| {
+            self.abandon();
+            no_room(error, path, len)
+        })?;
         sync_dir(&dir.seg())?;
         let map = MmapOptions::new().len(self.len).map_raw(&self.file);
         let map = map.map_err(Error::io("map", path))?;
         let header = &self.header;
-        Ok(Segment::new(map, path.clone(), header.segment, header.chain_seed()))
+        Ok(Segment::new(Arc::new(map), path.clone(), header.segment, header.chain_seed()))
     }
 
     /// Gives the space back; the failure itself is what the operator must see.
     fn failed(&self, source: io::Error) -> Error {
         self.abandon();
-        if source.kind() == io::ErrorKind::StorageFull {
-            let free = free_bytes(self.path.parent().unwrap_or(&self.path));
-            Error::NoSpace { path: self.temporary.clone(), need: self.header.segment_len, free }
-        } else {
-            Error::io("prepare", &self.temporary)(source)
-        }
+        let error = Error::io("prepare", &self.temporary)(source);
+        no_room(error, &self.temporary, self.header.segment_len)
     }
 
     /// Removes the file, under whichever name it has.
@@ -141,7 +149,19 @@ impl Preparation {
     }
 }
 
-fn allocate(file: &File, len: u64) -> io::Result<()> {
+/// Tells a disk that is full, or a quota that is used up, from one that fails.
+fn no_room(error: Error, path: &Path, need: u64) -> Error {
+    let Error::Io { source, .. } = &error else { return error };
+    let kind = source.kind();
+    if !matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return error;
+    }
+    let free = free_bytes(path.parent().unwrap_or(path));
+    Error::NoSpace { path: path.to_path_buf(), need, free }
+}
+
+/// Makes sure that the file has room on its file system.
+pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     let len = libc::off_t::try_from(len).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the length of the call; no memory is passed.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {

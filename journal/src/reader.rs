@@ -317,7 +317,12 @@ impl Reader {
                 continue;
             }
             let offset = current.cursor;
-            let stepped = current.step().map_err(|flaw| current.damaged(&flaw))?;
+            let stepped = match current.step() {
+                Ok(stepped) => stepped,
+                // Half a frame that a power loss left, behind the end that recovery found.
+                Err(_) if current.sealed_end() == Some(current.cursor as u64) => None,
+                Err(flaw) => return Err(current.damaged(&flaw)),
+            };
             let Some((seq, is_physical, len)) = stepped else {
                 if current.is_sealed_here()? {
                     self.leave();
@@ -368,32 +373,43 @@ impl Reader {
                 return Ok(false); // prepared, not used
             };
             let start = first_frame(&raw).map_err(|flaw| damage(flaw.to_string()))?;
-            if let Some(flaw) = self.mismatch(&start) {
+            if let Some(flaw) = self.mismatch(&start)? {
                 return Err(damage(flaw));
             }
-            let chain = Chain { crc: header.chain_seed(), next_seq: start.base_seq };
-            self.current =
-                Some(Current { view, file, header, chain, cursor: FRAMES_AT, is_closed: false });
+            let mut chain = Chain { crc: header.chain_seed(), next_seq: start.base_seq };
+            let mut cursor = FRAMES_AT;
+            // Only the segment that was sought: a reader of the whole journal validates every frame.
+            if self.is_sought
+                && self.before.is_none()
+                && let Some(entry) = view.entry_before(self.from_seq)
+            {
+                cursor = entry.offset;
+                chain = Chain { crc: entry.prev_crc, next_seq: entry.seq };
+            }
+            self.current = Some(Current { view, file, header, chain, cursor, is_closed: false });
             return Ok(true);
         }
         Ok(false)
     }
 
     /// Why a segment that starts so is not the next one.
-    fn mismatch(&self, start: &SegStart) -> Option<String> {
+    fn mismatch(&self, start: &SegStart) -> Result<Option<String>, Error> {
         let (segment, last_seq, crc) = match &self.before {
             Some(before) => (before.segment, before.chain.next_seq - 1, before.chain.crc),
-            None if self.is_sought && self.done > 0 => return None,
-            None => (0, 0, 0),
+            None if self.is_sought && self.done > 0 => return Ok(None),
+            None => {
+                let pruned = crate::retain::pruned(&self.dir)?;
+                (pruned.segment, pruned.last_seq, pruned.last_crc)
+            }
         };
         let expected = (segment, last_seq, crc);
         let found = (start.prev_segment, start.prev_last_seq, start.prev_crc);
-        (expected != found).then(|| {
+        Ok((expected != found).then(|| {
             format!(
                 "continues segment {} at seq {} ({:08x}), but the one before is {} at seq {} ({:08x})",
                 found.0, found.1, found.2, expected.0, expected.1, expected.2
             )
-        })
+        }))
     }
 }
 
@@ -411,13 +427,17 @@ impl Current {
         Ok(Some((raw.seq, raw.kind & KIND_PHYSICAL != 0, len)))
     }
 
+    fn sealed_end(&self) -> Option<u64> {
+        self.view.state().newest.map(|slot| slot.end_offset)
+    }
+
     /// Whether recovery sealed the segment exactly here.
     fn is_sealed_here(&self) -> Result<bool, Error> {
-        let Some(slot) = self.view.state().newest else { return Ok(false) };
-        if slot.end_offset == self.cursor as u64 {
+        let Some(end) = self.sealed_end() else { return Ok(false) };
+        if end == self.cursor as u64 {
             return Ok(true);
         }
-        let reason = format!("sealed at offset {}, but no frame follows here", slot.end_offset);
+        let reason = format!("sealed at offset {end}, but no frame follows here");
         Err(Error::Damaged(Box::new(self.finding(reason))))
     }
 
@@ -475,6 +495,9 @@ pub(crate) fn read_header(file: &SegFile, view: &View) -> Result<SegmentHeader, 
             let needs = if found > MAJOR { "a newer" } else { "an older" };
             return Err(Error::Version { file: file.path.clone(), found, reads: MAJOR, needs });
         }
+        Err(HeaderFlaw::Short(_)) if let Some(reason) = view.check_packed() => {
+            return damaged(0, reason);
+        }
         Err(HeaderFlaw::Short(len)) => {
             return damaged(len as u64, format!("{len} bytes, too short for a header"));
         }
@@ -487,7 +510,8 @@ pub(crate) fn read_header(file: &SegFile, view: &View) -> Result<SegmentHeader, 
         let (run, segment) = (header.run, header.segment);
         return damaged(48, format!("header says run {run} segment {segment}: file renamed"));
     }
-    if file.len != header.segment_len || view.len() as u64 != header.segment_len {
+    let stored = if view.is_packed() { header.segment_len } else { file.len };
+    if stored != header.segment_len || view.len() as u64 != header.segment_len {
         let reason = format!("{} bytes, header says {}", view.len(), header.segment_len);
         return damaged(file.len.min(header.segment_len), reason);
     }

@@ -19,6 +19,7 @@ use crate::files::{
 use crate::layout::{SealReason, SegmentState, StateSlot};
 use crate::manifest::{self, RunStatus, hex, write_digested};
 use crate::options::Mode;
+use crate::retain::Pruned;
 use crate::scan::{Tail, later_frames, tail};
 use crate::verify::{Examined, Finding, chain_flaw, order_flaws};
 
@@ -40,6 +41,8 @@ pub enum Verdict {
     Corrupt,
     /// Nobody can say how far the journal was durable.
     NoWatermark,
+    /// The run wrote into a ring in memory that is gone, although the host has not died.
+    HotLost,
 }
 
 impl fmt::Display for Verdict {
@@ -52,6 +55,7 @@ impl fmt::Display for Verdict {
             Verdict::Torn => "TORN",
             Verdict::Corrupt => "CORRUPT",
             Verdict::NoWatermark => "NO_WATERMARK",
+            Verdict::HotLost => "HOT_LOST",
         })
     }
 }
@@ -111,6 +115,7 @@ pub struct Recovery {
 }
 
 /// What a new run continues.
+#[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) report: Report,
     pub(crate) uuid: Option<[u8; 16]>,
@@ -149,8 +154,16 @@ pub fn recover_with(dir: &Path, how: &Recovery) -> Result<Report, Error> {
     Ok(found.report)
 }
 
-/// As [`recover_with`], by the owner of the lock.
+/// As [`recover_with`], by the owner of the lock. What is left in a ring in memory is taken first.
 pub(crate) fn recover_owned(dir: &Dir, how: &Recovery) -> Result<Found, Error> {
+    match crate::archive::take_rest(dir, how)? {
+        Some(found) => Ok(found),
+        None => recover_settled(dir, how),
+    }
+}
+
+/// As [`recover_owned`], where no ring holds anything of this journal.
+pub(crate) fn recover_settled(dir: &Dir, how: &Recovery) -> Result<Found, Error> {
     dir.remove_temporary()?;
     let boot_now = match how.boot_id {
         Some(id) => id,
@@ -163,11 +176,41 @@ pub(crate) fn recover_owned(dir: &Dir, how: &Recovery) -> Result<Found, Error> {
     Ok(case.into_found())
 }
 
+/// Judges a journal that another process has recovered, and changes nothing.
+///
+/// # Errors
+/// As [`recover`], and [`Error::NotEnded`] if the other process has left anything open.
+pub(crate) fn examine(dir: &Dir, how: &Recovery) -> Result<Found, Error> {
+    let boot_now = match how.boot_id {
+        Some(id) => id,
+        None => boot_id()?,
+    };
+    let mut case = Case::new(how, boot_now);
+    case.read(dir)?;
+    case.judge(dir)?;
+    let is_running = case.runs.iter().any(|it| it.status == RunStatus::Running);
+    if !case.report.already_sealed || is_running {
+        let reason = "its last run is not sealed".to_string();
+        return Err(Error::NotEnded { dir: dir.root.clone(), reason });
+    }
+    Ok(case.into_found())
+}
+
+/// The story of a run whose ring is gone.
+pub(crate) fn hot_lost(how: &Recovery, boot_now: [u8; 16], run: u64, reason: String) -> Report {
+    let mut report = Case::new(how, boot_now).report;
+    report.verdict = Verdict::HotLost;
+    report.reason = reason;
+    report.run = run;
+    report
+}
+
 /// Everything recovery knows, and what it decided.
 struct Case<'a> {
     how: &'a Recovery,
     boot_now: [u8; 16],
     segments: Vec<Examined>,
+    pruned: Pruned,
     marks: Option<Watermarks>,
     runs: Vec<manifest::RunInfo>,
     last_run: u64,
@@ -209,6 +252,7 @@ impl<'a> Case<'a> {
             how,
             boot_now,
             segments: Vec::new(),
+            pruned: Pruned::default(),
             marks: None,
             runs: Vec::new(),
             last_run: 0,
@@ -227,6 +271,7 @@ impl<'a> Case<'a> {
 
     /// Maps and scans; refuses what no mode may repair in place.
     fn read(&mut self, dir: &Dir) -> Result<(), Error> {
+        self.pruned = crate::retain::pruned(dir)?;
         let files = dir.segments()?;
         let total: u64 = files.iter().map(|it| it.len).sum();
         let mut before = 0;
@@ -237,7 +282,7 @@ impl<'a> Case<'a> {
             before += file.len;
             self.segments.push(Examined::open(file.clone(), is_old)?);
         }
-        if let Some(flaw) = order_flaws(&self.segments).into_iter().next() {
+        if let Some(flaw) = order_flaws(&self.segments, &self.pruned).into_iter().next() {
             return Err(Error::Damaged(Box::new(flaw)));
         }
         self.marks = read_watermarks(dir)?;
@@ -290,7 +335,7 @@ impl<'a> Case<'a> {
             Verdict::Crashed | Verdict::Cut | Verdict::Torn => {
                 self.how.mode != Mode::Absolute || self.report.already_sealed
             }
-            Verdict::Corrupt | Verdict::NoWatermark => self.may_force(),
+            Verdict::Corrupt | Verdict::NoWatermark | Verdict::HotLost => self.may_force(),
         };
         if accepted {
             return Ok(());
@@ -318,12 +363,13 @@ impl<'a> Case<'a> {
                 continue;
             }
             let before = last.map(|last| &self.segments[last]);
-            let follows = segment.scan.start.is_some() && chain_flaw(before, segment).is_none();
+            let follows =
+                segment.scan.start.is_some() && chain_flaw(before, segment, &self.pruned).is_none();
             let is_after_open = before.is_some_and(|it| it.state.is_none());
             let open_end = is_after_open && before.is_some_and(|it| !it.scan.closed);
             if segment.state.is_some() {
                 // Sealed segments are history: a broken chain among them is damage, whatever the boot.
-                let flaw = chain_flaw(before, segment);
+                let flaw = chain_flaw(before, segment, &self.pruned);
                 let flaw = flaw.or_else(|| {
                     is_after_open.then(|| segment.damage(0, "sealed, but the one before is open"))
                 });
@@ -437,7 +483,8 @@ impl<'a> Case<'a> {
                 | Verdict::Cut
                 | Verdict::Torn
                 | Verdict::Corrupt
-                | Verdict::NoWatermark => {
+                | Verdict::NoWatermark
+                | Verdict::HotLost => {
                     (Verdict::NoWatermark, format!("{} is missing", dir.durable().display()))
                 }
             };
@@ -482,7 +529,8 @@ impl<'a> Case<'a> {
         report.offset = Some(segment.scan.end as u64);
         report.boot_then = Some(hex(&segment.header.boot_id));
         let last_seq = segment.scan.last_seq();
-        report.kept = (last_seq > 0).then_some((1, last_seq));
+        let first_seq = self.pruned.last_seq + 1;
+        report.kept = (last_seq >= first_seq).then_some((first_seq, last_seq));
         let is_sealed = segment.state.is_some();
         report.already_sealed = is_sealed && self.closed.is_empty();
         if is_sealed {
@@ -494,9 +542,11 @@ impl<'a> Case<'a> {
             Verdict::Crashed if class == Tail::Zero => SealReason::CrashedZero,
             Verdict::Crashed => SealReason::CrashedInFlight,
             Verdict::Cut => SealReason::Cut,
-            Verdict::Torn | Verdict::Corrupt | Verdict::NoWatermark | Verdict::Empty => {
-                SealReason::Torn
-            }
+            Verdict::Torn
+            | Verdict::Corrupt
+            | Verdict::NoWatermark
+            | Verdict::HotLost
+            | Verdict::Empty => SealReason::Torn,
         });
         if self.reason == Some(SealReason::Torn) {
             let (count, last) = later_frames(&segment.view, segment.scan.end);
@@ -604,7 +654,9 @@ impl<'a> Case<'a> {
                     Verdict::Crashed => RunStatus::CrashSealed,
                     Verdict::Cut => RunStatus::Cut,
                     Verdict::Torn => RunStatus::Torn,
-                    Verdict::Corrupt | Verdict::NoWatermark => RunStatus::Quarantined,
+                    Verdict::Corrupt | Verdict::NoWatermark | Verdict::HotLost => {
+                        RunStatus::Quarantined
+                    }
                 }
             };
             manifest::end(dir, run, status, last, self.report.at_ns)?;

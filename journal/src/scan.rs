@@ -13,28 +13,90 @@ use crate::codec::{
 };
 use crate::error::Error;
 use crate::layout::{FRAMES_AT, HeaderFlaw, PAGE, SegStart, SegmentHeader, StatePage, StateSlot};
+use crate::pack::{Entry, PackedView, packed_path};
 
-/// A file mapped for reading. Its length is that at the time of mapping; reads stay inside.
+/// A segment's file, mapped for reading. Its length is that at the time of mapping; reads stay inside.
 #[derive(Debug)]
-pub(crate) struct View {
-    map: Option<MmapRaw>, // none: an empty file cannot be mapped
+pub(crate) struct View(Bytes);
+
+#[derive(Debug)]
+enum Bytes {
+    Empty, // an empty file cannot be mapped
+    Plain(MmapRaw),
+    Packed(Box<PackedView>),
+    /// Named as a compressed segment, and none.
+    NotPacked(String),
 }
 
 impl View {
+    /// Opens a segment, plain or compressed; one that was compressed a moment ago under its new name.
     pub(crate) fn open(path: &Path) -> Result<View, Error> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = match File::open(path) {
+            Err(bad) if bad.kind() == io::ErrorKind::NotFound => {
+                let packed = packed_path(path);
+                return match File::open(&packed) {
+                    Ok(file) => View::of(&file, &packed),
+                    Err(_) => Err(Error::io("open", path)(bad)),
+                };
+            }
+            opened => opened.map_err(Error::io("open", path))?,
+        };
+        View::of(&file, path)
+    }
+
+    fn of(file: &File, path: &Path) -> Result<View, Error> {
         let len = file.metadata().map_err(Error::io("stat", path))?.len();
         let len = usize::try_from(len)
             .map_err(|_| Error::io("map", path)(io::Error::other("larger than memory")))?;
         if len == 0 {
-            return Ok(View { map: None });
+            return Ok(View(Bytes::Empty));
         }
-        let map = MmapOptions::new().len(len).map_raw_read_only(&file);
-        Ok(View { map: Some(map.map_err(Error::io("map", path))?) })
+        let map = MmapOptions::new().len(len).map_raw_read_only(file);
+        let map = map.map_err(Error::io("map", path))?;
+        let name = path.as_os_str().as_encoded_bytes();
+        Ok(View(if name.ends_with(b".zst") || name.ends_with(b".zst.tmp") {
+            match PackedView::open(map) {
+                Ok(packed) => Bytes::Packed(Box::new(packed)),
+                Err(why) => Bytes::NotPacked(why),
+            }
+        } else {
+            Bytes::Plain(map)
+        }))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.map.as_ref().map_or(0, MmapRaw::len)
+        match &self.0 {
+            Bytes::Empty | Bytes::NotPacked(_) => 0,
+            Bytes::Plain(map) => map.len(),
+            Bytes::Packed(packed) => packed.len(),
+        }
+    }
+
+    /// Whether the file is a compressed segment, or should be one.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self.0, Bytes::Packed(_) | Bytes::NotPacked(_))
+    }
+
+    /// What is wrong with a compressed file, beyond what its content tells.
+    pub(crate) fn check_packed(&self) -> Option<String> {
+        match &self.0 {
+            Bytes::Empty | Bytes::Plain(_) => None,
+            Bytes::Packed(packed) => packed.check(),
+            Bytes::NotPacked(why) => Some(why.clone()),
+        }
+    }
+
+    /// Gives back memory that can be had again from the file.
+    pub(crate) fn release(&mut self) {
+        if let Bytes::Packed(packed) = &mut self.0 {
+            packed.release();
+        }
+    }
+
+    /// The last frame known without scanning whose `seq` is not above `seq`.
+    pub(crate) fn entry_before(&self, seq: u64) -> Option<Entry> {
+        let Bytes::Packed(packed) = &self.0 else { return None };
+        packed.entries().into_iter().rfind(|it| it.seq <= seq)
     }
 
     /// Bytes `[from, to)`, cut at the end of the file.
@@ -43,7 +105,11 @@ impl View {
     /// anything of a journal without a living writer. (A state page may change while it is read; its
     /// checksum tells.)
     pub(crate) fn range(&self, from: usize, to: usize) -> &[u8] {
-        let Some(map) = &self.map else { return &[] };
+        let map = match &self.0 {
+            Bytes::Empty | Bytes::NotPacked(_) => return &[],
+            Bytes::Packed(packed) => return packed.range(from, to),
+            Bytes::Plain(map) => map,
+        };
         let to = to.min(map.len());
         let from = from.min(to);
         // SAFETY: the range is inside the mapping, which lives as long as `self`, and its bytes are
@@ -54,7 +120,14 @@ impl View {
 
     /// The commit word at `at`, a multiple of 32; 0 beyond the end.
     fn commit_word(&self, at: usize) -> u32 {
-        let Some(map) = &self.map else { return 0 };
+        let map = match &self.0 {
+            Bytes::Empty | Bytes::NotPacked(_) => return 0,
+            Bytes::Packed(packed) => {
+                let word = packed.range(at, at + 4).try_into();
+                return word.map_or(0, u32::from_le_bytes);
+            }
+            Bytes::Plain(map) => map,
+        };
         if !at.is_multiple_of(FRAME_ALIGN) || map.len() < at + FRAME_HEAD {
             return 0;
         }

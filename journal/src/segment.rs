@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use memmap2::{Advice, MmapRaw};
 
@@ -13,7 +14,7 @@ use crate::sigbus::Known;
 /// is committed, and writes the state page through the file.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    map: MmapRaw,
+    map: Arc<MmapRaw>, // of a slot that goes round: shared by its segments
     pub(crate) path: PathBuf,
     pub(crate) number: u64,
     pub(crate) chain_seed: u32,
@@ -22,7 +23,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(map: MmapRaw, path: PathBuf, number: u64, chain_seed: u32) -> Segment {
+    pub(crate) fn new(map: Arc<MmapRaw>, path: PathBuf, number: u64, chain_seed: u32) -> Segment {
         let _known = Known::new(map.as_ptr() as usize, map.len(), number);
         Segment { map, path, number, chain_seed, end: EndMark::default(), _known }
     }

@@ -1,9 +1,10 @@
 //! What the two halves of a live journal share: atomics, and a hand-over of prepared segments.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::layout::Anchor;
 use crate::options::PREPARED_MAX;
+use crate::ring::ArchiverState;
 use crate::segment::Segment;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, Padded};
 
@@ -18,10 +19,11 @@ pub(crate) const OFFSET_BITS: u32 = 37;
 /// Why the keeper stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The next segment could not be allocated. What is prepared can still be written.
-    NoSpace,
+    /// The next segment could not be allocated. What is prepared can still be written, and is made
+    /// durable and sealed as ever.
+    NoSpace = 1,
     /// A write or a sync failed. Final: nothing after [`Shared::durable_seq`] can be promised.
-    Io,
+    Io = 2,
 }
 
 /// What stopped the keeper.
@@ -74,7 +76,7 @@ struct Kept {
     sealed: AtomicU64,
     durable_lag_ns: AtomicU64,
     unlocked: AtomicU64,
-    failed: AtomicU32,
+    failed: AtomicU32, // 0, or the gravest `FailureKind` so far
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +94,10 @@ pub struct Shared {
     mark: Padded<Mark>,
     kept: Padded<Kept>,
     anchor: Padded<AnchorCells>,
-    failure: OnceLock<Failure>,
+    full: OnceLock<Failure>,                // of kind `NoSpace`
+    lost: OnceLock<Failure>,                // of kind `Io`
+    archiver: Mutex<Option<ArchiverState>>, // of placement `hot`; never touched by the writer
+    archiver_silent_ns: Padded<AtomicU64>,
 }
 
 /// Where the writer answered a request for padding.
@@ -158,7 +163,8 @@ impl Shared {
         self.kept.0.sealed.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds since everything committed was last seen durable; 0 if it is. As of the last turn.
+    /// Age in nanoseconds of the oldest event that is committed and not durable; 0 if there is none. As
+    /// of the last turn.
     pub fn durable_lag_ns(&self) -> u64 {
         self.kept.0.durable_lag_ns.load(Ordering::Relaxed)
     }
@@ -168,12 +174,23 @@ impl Shared {
         self.kept.0.unlocked.load(Ordering::Relaxed)
     }
 
+    /// What the archiver does, as of some milliseconds ago; `None` in placement `direct`.
+    pub fn archiver(&self) -> Option<ArchiverState> {
+        self.archiver.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nanoseconds since the archiver last said that it lives; 0 in placement `direct`.
+    pub fn archiver_silent_ns(&self) -> u64 {
+        self.archiver_silent_ns.0.load(Ordering::Relaxed)
+    }
+
     /// Whether the keeper does its work. Cheap while it does: one load.
     pub fn status(&self) -> Status {
         if !self.has_failed() {
             return Status::Running;
         }
-        self.failure.get().map_or(Status::Running, |it| Status::Failed(it.clone()))
+        let gravest = self.lost.get().or(self.full.get());
+        gravest.map_or(Status::Running, |it| Status::Failed(it.clone()))
     }
 
     /// Whether the keeper has stopped. One load, for hot threads.
@@ -181,10 +198,19 @@ impl Shared {
         self.kept.0.failed.load(Ordering::Acquire) != 0
     }
 
+    /// Whether a write or a sync has failed: from then on nothing more becomes durable.
+    pub fn is_lost(&self) -> bool {
+        self.kept.0.failed.load(Ordering::Acquire) == FailureKind::Io as u32
+    }
+
     pub(crate) fn fail(&self, kind: FailureKind, message: String) {
-        // A second failure changes nothing: the first one is the cause.
-        let _ = self.failure.set(Failure { kind, message });
-        self.kept.0.failed.store(1, Ordering::Release);
+        let place = match kind {
+            FailureKind::NoSpace => &self.full,
+            FailureKind::Io => &self.lost,
+        };
+        // A second failure of a kind changes nothing: the first one is the cause.
+        let _ = place.set(Failure { kind, message });
+        self.kept.0.failed.fetch_max(kind as u32, Ordering::Release);
     }
 
     // --- the writer's side ---
@@ -281,6 +307,11 @@ impl Shared {
 
     pub(crate) fn publish_durable(&self, seq: u64) {
         self.kept.0.durable_seq.store(seq, Ordering::Release);
+    }
+
+    pub(crate) fn publish_archiver(&self, state: ArchiverState, silent_ns: u64) {
+        *self.archiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+        self.archiver_silent_ns.0.store(silent_ns, Ordering::Relaxed);
     }
 
     pub(crate) fn count_prepared(&self) {

@@ -9,6 +9,7 @@ use crate::files::{Dir, SegFile, Watermark, boot_id, read_watermarks};
 use crate::layout::{FRAMES_AT, PAGE, SealReason, SegmentHeader, SegmentState, StateSlot};
 use crate::manifest::{self, RunInfo, RunStatus};
 use crate::reader::read_header;
+use crate::retain::Pruned;
 use crate::scan::{Scan, Tail, View, scan, tail, trust};
 
 /// How bad a finding is.
@@ -58,7 +59,7 @@ impl Finding {
         }
     }
 
-    fn note(file: &Path, reason: String) -> Finding {
+    pub(crate) fn note(file: &Path, reason: String) -> Finding {
         Finding { severity: Severity::Note, ..Finding::damage(file, None, None, reason) }
     }
 }
@@ -117,6 +118,8 @@ pub(crate) struct Examined {
     pub(crate) state: Option<StateSlot>,
     pub(crate) stray: Option<u64>,
     pub(crate) scan: Scan,
+    /// What is wrong with a sealed segment whose decompressed bytes were given back.
+    checked: Option<Vec<Finding>>,
     /// Sealed, and not read again: `scan` repeats what the seal says.
     pub(crate) is_trusted: bool,
 }
@@ -131,7 +134,26 @@ impl Examined {
         let trusted = trusted.and_then(|slot| trust(&view, &header, slot));
         let is_trusted = trusted.is_some();
         let scan = trusted.unwrap_or_else(|| scan(&view, &header, &mut |_, _| {}));
-        Ok(Examined { view, header, state: page.newest, stray: page.stray, scan, is_trusted, file })
+        let (state, stray) = (page.newest, page.stray);
+        let checked = None;
+        let mut examined = Examined { view, header, state, stray, scan, is_trusted, checked, file };
+        if examined.view.is_packed() && !is_trusted {
+            // One segment's bytes in memory at a time, however many there are.
+            let mut found = examined.check_packed();
+            if let Some(slot) = &examined.state {
+                found.extend(examined.check_sealed(slot));
+            }
+            examined.checked = Some(found);
+            examined.view.release();
+        }
+        Ok(examined)
+    }
+
+    /// Only a sealed segment is compressed, and its file carries digests of its own.
+    fn check_packed(&self) -> Vec<Finding> {
+        let unsealed = self.state.is_none().then(|| "compressed, but not sealed".to_string());
+        let reasons = self.view.check_packed().into_iter().chain(unsealed);
+        reasons.map(|reason| self.damage(0, reason)).collect()
     }
 
     pub(crate) fn is_quarantined(&self) -> bool {
@@ -144,6 +166,9 @@ impl Examined {
 
     /// What is wrong with a sealed segment, taken alone.
     pub(crate) fn check_sealed(&self, slot: &StateSlot) -> Vec<Finding> {
+        if let Some(found) = &self.checked {
+            return found.clone();
+        }
         let mut found = Vec::new();
         if let Some(offset) = self.stray {
             found.push(self.damage(offset, "state page: bytes outside a valid slot"));
@@ -228,13 +253,15 @@ pub fn verify_with(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Fin
         }
         progress(done, total);
     }
-    check_order(&mut all, &segments);
+    let history = History { pruned: crate::retain::pruned(&dir)?, is_archive: dir.ring().exists() };
+    let pruned = &history.pruned;
+    check_order(&mut all, &segments, pruned);
     for (at, segment) in segments.iter().enumerate() {
-        check_segment(&mut all, &segments, at, segment);
+        check_segment(&mut all, &segments, at, segment, &history);
     }
     let runs = manifest::read_all(&dir)?;
     check_watermark(&dir, &mut all, &segments, runs.is_empty())?;
-    check_manifests(&dir, &mut all, &segments, runs);
+    check_manifests(&dir, &mut all, &segments, runs, pruned);
     check_reports(&dir, &mut all)?;
     Ok(all)
 }
@@ -253,21 +280,29 @@ fn as_finding(dir: &Dir, bad: Error) -> Result<Finding, Error> {
         | Error::Refused { .. }
         | Error::Option { .. }
         | Error::FileSystem { .. }
+        | Error::Archiver { .. }
         | Error::NotEnded { .. } => Err(bad),
     }
 }
 
-/// Numbers must be dense from 1, runs must not fall, and all must have one name.
-fn check_order(all: &mut Findings, segments: &[Examined]) {
-    for finding in order_flaws(segments) {
+/// What a directory says of itself.
+struct History {
+    pruned: Pruned,
+    /// An archiver fills it from a ring.
+    is_archive: bool,
+}
+
+/// Numbers must be dense from 1 or the last pruned one, runs must not fall, all must have one name.
+fn check_order(all: &mut Findings, segments: &[Examined], pruned: &Pruned) {
+    for finding in order_flaws(segments, pruned) {
         all.findings.push(finding);
     }
 }
 
 /// As [`check_order`]; also used by recovery.
-pub(crate) fn order_flaws(segments: &[Examined]) -> Vec<Finding> {
+pub(crate) fn order_flaws(segments: &[Examined], pruned: &Pruned) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut expected = 1;
+    let mut expected = pruned.segment + 1;
     let mut before: Option<&Examined> = None;
     for segment in segments {
         let number = segment.header.segment;
@@ -293,11 +328,16 @@ pub(crate) fn order_flaws(segments: &[Examined]) -> Vec<Finding> {
     found
 }
 
-/// Why `segment` does not continue `before`; `None`: it does.
-pub(crate) fn chain_flaw(before: Option<&Examined>, segment: &Examined) -> Option<Finding> {
+/// Why `segment` does not continue `before`, or what was pruned; `None`: it does.
+pub(crate) fn chain_flaw(
+    before: Option<&Examined>,
+    segment: &Examined,
+    pruned: &Pruned,
+) -> Option<Finding> {
     let start = segment.scan.start?;
+    let first = (pruned.segment, pruned.last_seq, pruned.last_crc);
     let expected =
-        before.map_or((0, 0, 0), |it| (it.header.segment, it.scan.last_seq(), it.scan.chain.crc));
+        before.map_or(first, |it| (it.header.segment, it.scan.last_seq(), it.scan.chain.crc));
     let found = (start.prev_segment, start.prev_last_seq, start.prev_crc);
     (expected != found).then(|| {
         let reason = format!(
@@ -308,11 +348,17 @@ pub(crate) fn chain_flaw(before: Option<&Examined>, segment: &Examined) -> Optio
     })
 }
 
-fn check_segment(all: &mut Findings, segments: &[Examined], at: usize, segment: &Examined) {
+fn check_segment(
+    all: &mut Findings,
+    segments: &[Examined],
+    at: usize,
+    segment: &Examined,
+    history: &History,
+) {
     all.segments += 1;
     if !segment.is_quarantined() {
         let before = segments[..at].iter().rev().find(|it| !it.is_quarantined());
-        all.findings.extend(chain_flaw(before, segment));
+        all.findings.extend(chain_flaw(before, segment, &history.pruned));
         all.frames += segment.scan.frames;
         all.events += segment.scan.events;
         all.bytes += (segment.scan.end - FRAMES_AT) as u64;
@@ -330,13 +376,19 @@ fn check_segment(all: &mut Findings, segments: &[Examined], at: usize, segment: 
                 all.findings.push(segment.damage(segment.scan.end as u64, flaw.to_string()));
             }
         }
-        None => check_open(all, segments, at, segment),
+        None => check_open(all, segments, at, segment, history),
     }
 }
 
 /// A segment that its dead writer left open: whole up to the last frame, then nothing or a frame in
 /// flight.
-fn check_open(all: &mut Findings, segments: &[Examined], at: usize, segment: &Examined) {
+fn check_open(
+    all: &mut Findings,
+    segments: &[Examined],
+    at: usize,
+    segment: &Examined,
+    history: &History,
+) {
     if let Some(offset) = segment.stray {
         all.findings.push(segment.damage(offset, "state page of an open segment is not zero"));
     }
@@ -347,6 +399,12 @@ fn check_open(all: &mut Findings, segments: &[Examined], at: usize, segment: &Ex
     let (class, last) = tail(&segment.view, segment.scan.end);
     let flaw = match (&segment.scan.flaw, class) {
         (Some(flaw), _) => Some(format!("frame does not validate: {flaw}")),
+        // An archiver that was killed in a write: it stores the first commit word last.
+        (None, Tail::Dirty)
+            if history.is_archive && !segment.scan.closed && !later_in_use && !later_sealed =>
+        {
+            None
+        }
         (None, Tail::Dirty) => Some(format!("bytes up to {last} behind the last frame")),
         (None, Tail::InFlight) if segment.scan.closed => Some("bytes behind SEG_END".into()),
         (None, _) if later_sealed => Some("open, but a later segment is sealed".into()),
@@ -439,6 +497,7 @@ fn check_manifests(
     all: &mut Findings,
     segments: &[Examined],
     runs: Vec<manifest::MaybeRun>,
+    pruned: &Pruned,
 ) {
     let mut known = Vec::new();
     for run in runs {
@@ -462,6 +521,7 @@ fn check_manifests(
     for run in &known {
         let path = dir.manifest(run.run);
         match run.status {
+            RunStatus::Ended if run.run <= pruned.run => {} // its segments are gone, as decided
             RunStatus::Ended => {
                 let last = segments.iter().rfind(|it| it.header.run == run.run);
                 let last_seq = last.map(|it| it.scan.last_seq());

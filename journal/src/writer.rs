@@ -256,9 +256,17 @@ impl Writer {
     #[inline]
     pub fn free(&self) -> usize {
         if self.link.prepared.is_there(self.turn) {
-            return self.segment.len();
+            // What `enter` leaves of it: its first pages and frame, its end, its own reserve.
+            let start = FRAMES_AT + aligned(FRAME_HEAD + SegStart::LEN);
+            return self.segment.len().saturating_sub(start + FRAME_HEAD + self.kept());
         }
         self.soft.saturating_sub(self.cursor)
+    }
+
+    /// What is kept for the halt sequence now: nothing once it has begun.
+    #[inline]
+    fn kept(&self) -> usize {
+        if self.in_reserve { 0 } else { self.reserve }
     }
 
     /// Answers what the keeper asked for. A seat without input calls this, so that what is committed
@@ -270,9 +278,11 @@ impl Writer {
         }
     }
 
-    /// Allows the halt sequence (cancels, their reports) to use the bytes kept for it.
+    /// Allows the halt sequence (cancels, their reports) to use the bytes kept for it. From here on
+    /// [`Self::ready`] and [`Self::free`] count them.
     pub fn use_halt_reserve(&mut self) {
         self.in_reserve = true;
+        self.soft = self.hard;
     }
 
     /// The counters and marks of this journal.
@@ -423,7 +433,7 @@ impl Writer {
         };
         self.base = segment.base();
         self.hard = segment.len() - FRAME_HEAD;
-        self.soft = self.hard - self.reserve;
+        self.soft = self.hard - self.kept();
         self.cursor = FRAMES_AT;
         self.crc = segment.chain_seed;
         self.base_seq = self.next_seq;

@@ -5,25 +5,18 @@
 //! so that the two can differ in speed only.
 
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, VenueId, parse_decimal};
+use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, VenueId};
 
-use super::symbols::{Listed, Symbols};
 use super::{scanner, tape};
 use crate::session::Fault;
+use crate::venue::levels::{Level, Levels, top, traded};
+use crate::venue::symbols::{Listed, Symbols};
+use crate::venue::tape::Reader;
 
 /// Most levels of both sides in one message. The venue's largest snapshot has 10 000.
-pub const LEVELS_MAX: usize = 1 << 15;
+const LEVELS_MAX: usize = 1 << 15;
 /// Longest frame that is looked at, in bytes. A snapshot of 10 000 levels is about 400 kB.
 pub const FRAME_MAX: usize = 4 << 20;
-
-/// A price with the quantity that rests there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level {
-    /// Positive.
-    pub price: Price,
-    /// Absolute, not negative; 0 removes the level.
-    pub qty: Qty,
-}
 
 /// A message that is known and not needed, or needed for other things than market data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,72 +79,13 @@ pub enum Decoded {
     UnknownSymbol,
 }
 
-/// Levels of one message: bids, then asks, each in the order of the message.
-#[derive(Clone, Debug)]
-pub struct Levels {
-    items: Vec<Level>, // capacity LEVELS_MAX, never grown
-    bids: usize,       // in 0..=items.len()
-}
-
-impl Levels {
-    fn new() -> Self {
-        Self { items: Vec::with_capacity(LEVELS_MAX), bids: 0 }
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.items.clear();
-        self.bids = 0;
-    }
-
-    #[inline]
-    pub(super) fn push(&mut self, level: Level) -> Result<(), Fault> {
-        if self.items.len() == LEVELS_MAX {
-            return Err(Fault::TooManyLevels);
-        }
-        self.items.push(level);
-        Ok(())
-    }
-
-    /// What was pushed so far are the bids.
-    pub(super) fn end_bids(&mut self) {
-        self.bids = self.items.len();
-    }
-
-    /// Every level with its side, bids first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Side, Level)> {
-        let bids = self.bids;
-        self.items.iter().enumerate().map(move |(n, &level)| {
-            let side = if n < bids { Side::Buy } else { Side::Sell };
-            (side, level)
-        })
-    }
-
-    /// How many of them are bids.
-    #[must_use]
-    pub fn bids(&self) -> usize {
-        self.bids
-    }
-
-    /// How many levels there are on both sides.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// Whether there is no level.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-}
-
 /// Reads frames of one venue's instruments. Allocates when it is made, and in the tape parser
 /// when a frame is larger than any before.
 #[derive(Debug)]
 pub struct Decoder {
     pub(super) symbols: Symbols,
     pub(super) levels: Levels,
-    tape: tape::Reader,
+    tape: Reader,
 }
 
 impl Decoder {
@@ -160,8 +94,8 @@ impl Decoder {
     pub fn new(table: &InstrumentTable, venue: VenueId, instruments: &[InstrumentId]) -> Self {
         Self {
             symbols: Symbols::new(table, venue, instruments),
-            levels: Levels::new(),
-            tape: tape::Reader::new(),
+            levels: Levels::new(LEVELS_MAX),
+            tape: Reader::new(FRAME_MAX),
         }
     }
 
@@ -183,7 +117,7 @@ impl Decoder {
     /// # Errors
     /// The [`Fault`] of a frame that is malformed or has values that make no sense.
     pub fn parse(&mut self, frame: &[u8]) -> Result<Decoded, Fault> {
-        self.tape.frame(frame, &self.symbols, &mut self.levels)
+        tape::frame(&mut self.tape, frame, &self.symbols, &mut self.levels)
     }
 
     /// Reads the snapshot of an instrument; the result is its `lastUpdateId`.
@@ -193,29 +127,15 @@ impl Decoder {
 
     /// As [`Self::scan_snapshot`], in any spelling.
     pub(super) fn parse_snapshot(&mut self, body: &[u8], listed: Listed) -> Result<u64, Fault> {
-        self.tape.snapshot(body, listed, &mut self.levels)
+        tape::snapshot(&mut self.tape, body, listed, &mut self.levels)
     }
 
     /// The `lastUpdateId` of a snapshot whose instrument is not known yet.
     pub(super) fn snapshot_id(&mut self, body: &[u8]) -> Result<u64, Fault> {
         match scanner::snapshot_id(body) {
             Some(id) => Ok(id),
-            None => self.tape.snapshot_id(body),
+            None => tape::snapshot_id(&mut self.tape, body),
         }
-    }
-}
-
-/// A number as text, in units of the instrument's scale.
-pub(super) fn units(text: &str, scale: u8) -> Result<i64, Fault> {
-    Ok(parse_decimal(text.as_bytes(), scale)?)
-}
-
-/// A level of a book: quantity 0 removes it.
-#[inline]
-pub(super) fn level(price: i64, qty: i64) -> Result<Level, Fault> {
-    match (price, qty) {
-        (1.., 0..) => Ok(Level { price: Price(price), qty: Qty(qty) }),
-        _ => Err(Fault::NotPositive),
     }
 }
 
@@ -237,18 +157,16 @@ pub(super) fn time(number: u64) -> Result<Nanos, Fault> {
 pub(super) fn trade(
     listed: Listed,
     id: u64,
-    (price, qty): (i64, i64),
+    price_qty: (i64, i64),
     time_number: u64,
     buyer_is_maker: bool,
 ) -> Result<Decoded, Fault> {
-    if price <= 0 || qty <= 0 {
-        return Err(Fault::NotPositive);
-    }
+    let Level { price, qty } = traded(price_qty)?;
     Ok(Decoded::Trade {
         instrument: listed.id,
         venue_at: time(time_number)?,
-        price: Price(price),
-        qty: Qty(qty),
+        price,
+        qty,
         id,
         // The maker was there first: if that was the buyer, the seller crossed the spread.
         aggressor: if buyer_is_maker { Side::Sell } else { Side::Buy },
@@ -263,20 +181,8 @@ pub(super) fn quote(
     bid: (i64, i64),
     ask: (i64, i64),
 ) -> Result<Decoded, Fault> {
-    let (bid, ask) = (best(bid)?, best(ask)?);
-    if bid.qty.0 != 0 && ask.qty.0 != 0 && bid.price >= ask.price {
-        return Err(Fault::CrossedQuote);
-    }
+    let (bid, ask) = top(bid, ask)?;
     Ok(Decoded::Quote { instrument: listed.id, update, bid, ask })
-}
-
-/// A side of a quote: both numbers positive, or both zero.
-#[inline]
-fn best((price, qty): (i64, i64)) -> Result<Level, Fault> {
-    match (price, qty) {
-        (1.., 1..) | (0, 0) => Ok(Level { price: Price(price), qty: Qty(qty) }),
-        _ => Err(Fault::NotPositive),
-    }
 }
 
 /// The head of a book update, checked.

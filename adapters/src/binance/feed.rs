@@ -6,18 +6,13 @@ use kairos_logic::book::Book;
 use kairos_logic::event::{Flags, GapReason};
 use kairos_logic::units::{Nanos, Side};
 
-use super::decode::Level;
-use super::symbols::Listed;
-use super::sync::Sync;
 use crate::session::{Counters, Outbox, SnapshotRequest};
+use crate::venue::backlog::Backlog;
+use crate::venue::levels::Level;
+use crate::venue::pace::{Budget, Pace};
+use crate::venue::symbols::Listed;
+use crate::venue::sync::Sync;
 
-/// A snapshot that has not come after this long is asked for again.
-const OVERDUE_NS: u64 = 5_000_000_000;
-/// Shortest time between two requests for the same book. Doubles with every further answer that is
-/// of no use, up to 64 times.
-const PAUSE_NS: u64 = 500_000_000;
-/// Most doublings of that pause.
-const PAUSE_DOUBLINGS_MAX: u32 = 6;
 /// What all requests of a minute may weigh: of the 6 000 that the venue allows to an address.
 const WEIGHT_MAX: u32 = 5_000;
 /// The minute of that budget.
@@ -36,8 +31,7 @@ pub(super) struct Feed {
     /// Whether it was told that this instrument has a book, and that it is not known yet.
     pub(super) announced: bool,
     snapshot_path: Arc<str>,
-    asked_last: Option<Nanos>, // the last request, answered or not
-    failures: u32,             // answers of no use since the last good one
+    pub(super) pace: Pace,
 }
 
 impl Feed {
@@ -52,11 +46,10 @@ impl Feed {
             listed,
             stream: symbol.to_ascii_lowercase().into_bytes().into_boxed_slice(),
             book: (book_depth > 0).then(|| Book::new(book_depth)),
-            sync: Sync::new(),
+            sync: Sync::new(Backlog::new()),
             announced: false,
             snapshot_path: path.into(),
-            asked_last: None,
-            failures: 0,
+            pace: Pace::default(),
         }
     }
 
@@ -68,30 +61,30 @@ impl Feed {
         counters: &mut Counters,
         out: &mut Outbox,
     ) {
-        let pause = PAUSE_NS << self.failures.saturating_sub(1).min(PAUSE_DOUBLINGS_MAX);
-        let pending = self.sync.asked.is_some_and(|asked| at.since(asked) < OVERDUE_NS);
-        let paused = self.asked_last.is_some_and(|asked| at.since(asked) < pause);
-        if pending || paused || !budget.take(at) {
+        if !self.pace.may_ask(at) || !budget.take(at, 1) {
             return;
         }
         let path = Arc::clone(&self.snapshot_path);
         if out.request(SnapshotRequest { instrument: self.listed.id, path }) {
             counters.snapshot_requests += 1;
-            self.sync.asked = Some(at);
-            self.asked_last = Some(at);
+            self.pace.asked(at);
         }
     }
 
     /// Its snapshot did not come, or can not be read.
     pub(super) fn failed(&mut self, at: Nanos) {
-        self.asked_last = Some(at);
-        self.refused();
+        self.pace.failed(at);
+    }
+
+    /// Forgets the book, what waited and what was asked for.
+    pub(super) fn reset(&mut self) {
+        self.sync.reset();
+        self.pace.settled();
     }
 
     /// Its snapshot came and is too old. The pause runs from the request: the next may be at hand.
     pub(super) fn refused(&mut self) {
-        self.sync.asked = None;
-        self.failures = self.failures.saturating_add(1);
+        self.pace.refused();
     }
 
     /// One level of an update that followed: the book changes, and is judged at LAST.
@@ -106,38 +99,19 @@ impl Feed {
             book.apply(side, level.price, level.qty, flags)?;
         }
         if flags.has(Flags::LAST) {
-            self.failures = 0; // a snapshot is of use once an update follows on it
+            self.pace.useful(); // a snapshot is of use once an update follows on it
         }
         Ok(())
     }
 }
 
-/// How many snapshots may still be asked for in this minute.
-#[derive(Debug)]
-pub(super) struct Budget {
-    per_minute: u32, // in 20..=1000
-    began: Nanos,
-    used: u32, // in 0..=per_minute
-}
-
-impl Budget {
-    /// The budget for snapshots of so many levels a side: the larger, the heavier.
-    pub(super) fn new(snapshot_levels: u16) -> Self {
-        let weight = match snapshot_levels {
-            0..=100 => 5,
-            101..=500 => 25,
-            501..=1_000 => 50,
-            1_001.. => 250,
-        };
-        Self { per_minute: WEIGHT_MAX / weight, began: Nanos(0), used: 0 }
-    }
-
-    fn take(&mut self, at: Nanos) -> bool {
-        if at.since(self.began) >= MINUTE_NS {
-            (self.began, self.used) = (at, 0);
-        }
-        let left = self.used < self.per_minute;
-        self.used += u32::from(left);
-        left
-    }
+/// How many snapshots of so many levels a side may be asked for in a minute: the larger, the heavier.
+pub(super) fn budget(snapshot_levels: u16) -> Budget {
+    let weight = match snapshot_levels {
+        0..=100 => 5,
+        101..=500 => 25,
+        501..=1_000 => 50,
+        1_001.. => 250,
+    };
+    Budget::new(WEIGHT_MAX / weight, MINUTE_NS)
 }

@@ -1,32 +1,15 @@
 //! Instruments: from the venue's own list, or from nothing but their symbol.
 
 use kairos_logic::instrument::{Instrument, InstrumentTable};
-use kairos_logic::units::{MONEY_SCALE, Money, POW10, Price, Qty, VenueId, parse_decimal};
+use kairos_logic::units::{MONEY_SCALE, Money, Price, Qty, VenueId, parse_decimal};
 use serde::Deserialize;
 
+use crate::venue::listing::{self, Fees, ListError, Listing, decimals, qty_scale};
+
+/// Where the venue lists its instruments.
+pub const LIST_PATH: &str = "/api/v3/exchangeInfo";
 /// Decimals that the venue writes.
 const DECIMALS: u8 = 8;
-/// Decimals of a price where nothing describes the instrument.
-const UNDESCRIBED_PRICE_SCALE: u8 = 10;
-/// Smallest order where nothing describes the instrument: 1e-6 at 8 decimals.
-const UNDESCRIBED_MIN_QTY: i64 = 100;
-
-/// Fees of an account, in parts per million of an order's value; negative is a rebate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fees {
-    /// For orders that rested.
-    pub maker_ppm: i32,
-    /// For orders that took.
-    pub taker_ppm: i32,
-}
-
-impl Default for Fees {
-    /// 0.1 % both, what an account without volume pays.
-    fn default() -> Self {
-        Self { maker_ppm: 1_000, taker_ppm: 1_000 }
-    }
-}
-
 /// Currencies that things are priced in, longest name first, so that `BTCFDUSD` is no pair in `USD`.
 const QUOTES: [&str; 39] = [
     "FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USDP", "USDS", "USD1", "BIDR", "IDRT", "BKRW",
@@ -56,93 +39,7 @@ pub fn undescribed(
     table: &mut InstrumentTable,
 ) -> Option<Instrument> {
     let (base, quote) = split_symbol(symbol)?;
-    Some(Instrument {
-        venue,
-        symbol: symbol.into(),
-        base: table.intern_currency(base),
-        quote: table.intern_currency(quote),
-        price_scale: UNDESCRIBED_PRICE_SCALE,
-        qty_scale: DECIMALS,
-        tick: Price(1),
-        lot: Qty(1),
-        min_qty: Qty(UNDESCRIBED_MIN_QTY),
-        min_notional: Money(0),
-        maker_fee_ppm: fees.maker_ppm,
-        taker_fee_ppm: fees.taker_ppm,
-    })
-}
-
-/// One instrument of the venue's list, its rules checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// The venue's symbol.
-    pub symbol: String,
-    /// Base currency.
-    pub base: String,
-    /// Quote currency.
-    pub quote: String,
-    /// Whether it trades now.
-    pub trading: bool,
-    /// Decimals of prices: the venue writes 8 and so much is read, whatever the tick.
-    pub price_scale: u8,
-    /// Decimals of quantities: 8, or fewer where huge quantities are usual.
-    pub qty_scale: u8,
-    /// Smallest step of a price.
-    pub tick: Price,
-    /// Smallest step of a quantity.
-    pub lot: Qty,
-    /// Smallest order.
-    pub min_qty: Qty,
-    /// Smallest value of an order, in the quote currency.
-    pub min_notional: Money,
-}
-
-impl Listing {
-    /// The instrument, its currencies entered into the table.
-    #[must_use]
-    pub fn instrument(
-        &self,
-        venue: VenueId,
-        fees: Fees,
-        table: &mut InstrumentTable,
-    ) -> Instrument {
-        Instrument {
-            venue,
-            symbol: self.symbol.clone(),
-            base: table.intern_currency(&self.base),
-            quote: table.intern_currency(&self.quote),
-            price_scale: self.price_scale,
-            qty_scale: self.qty_scale,
-            tick: self.tick,
-            lot: self.lot,
-            min_qty: self.min_qty,
-            min_notional: self.min_notional,
-            maker_fee_ppm: fees.maker_ppm,
-            taker_fee_ppm: fees.taker_ppm,
-        }
-    }
-}
-
-/// Why a list of instruments can not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// It is no such list.
-    #[error("not a list of instruments: {0}")]
-    Json(#[from] serde_json::Error),
-    /// A rule of one instrument makes no sense.
-    #[error("{symbol}: {filter} {field} = {found:?}: {rule}")]
-    Filter {
-        /// Which instrument.
-        symbol: String,
-        /// Which filter.
-        filter: &'static str,
-        /// Which of its values.
-        field: &'static str,
-        /// What was found.
-        found: String,
-        /// What it has to be.
-        rule: &'static str,
-    },
+    Some(listing::undescribed(symbol, (base, quote), venue, fees, table))
 }
 
 #[derive(Deserialize)]
@@ -221,26 +118,6 @@ fn listing(raw: &RawSymbol) -> Result<Listing, ListError> {
         min_qty: Qty(least.max(step)),
         min_notional: Money(min_notional),
     })
-}
-
-/// Decimals of quantities: as many of 8 as leave room for a thousand of the largest orders, and
-/// never fewer than the step has.
-fn qty_scale(largest: i64, step_decimals: u8) -> u8 {
-    let fits = |scale: u8| {
-        let room = i64::MAX / 1_000 / POW10[usize::from(scale)];
-        largest < room
-    };
-    let mut scale = DECIMALS;
-    while scale > step_decimals && !fits(scale) {
-        scale -= 1;
-    }
-    scale
-}
-
-/// Decimals of a text without its trailing zeros.
-fn decimals(text: &str) -> u8 {
-    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
-    u8::try_from(fraction.trim_end_matches('0').len()).unwrap_or(u8::MAX)
 }
 
 /// A filter of one instrument, or its absence.

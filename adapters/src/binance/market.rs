@@ -1,16 +1,22 @@
 //! Market data of one connection: trades, quotes, books.
 
+use std::sync::Arc;
+
 use kairos_logic::book::DEPTH_MAX;
 use kairos_logic::event::{Event, Flags, GapReason, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, Stamp, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
-use super::decode::{Decoded, Decoder, Ignored, Level};
-use super::feed::{Budget, Feed};
-use super::symbols::Listed;
-use super::sync::{Fit, Step};
+use super::decode::{Decoded, Decoder, Ignored};
+use super::feed::{self, Feed};
 use crate::capture::symbol_of;
-use crate::session::{Arrival, Counters, Fault, MarketSession, Outbox, Publish, Reconnect};
+use crate::session::{Arrival, Counters, Dial, Fault, MarketSession, Outbox, Publish, Reconnect};
+use crate::venue::pace::Budget;
+use crate::venue::report::{Head, Marked, after, marked, stamped, whole};
+use crate::venue::symbols::Listed;
+use crate::venue::sync::{Fit, Step};
+use crate::venue::trust::Trust;
+use crate::venue::{SetupError, backlog};
 
 /// A book that nobody changes is asked for this long after the connection opened.
 const QUIET_NS: u64 = 1_000_000_000;
@@ -19,12 +25,12 @@ const QUIET_NS: u64 = 1_000_000_000;
 const NEAR_MAX: u64 = 1_000_000;
 /// The venue closes a connection after 24 hours; it is replaced ten minutes earlier.
 const AGE_MAX_NS: u64 = (24 * 60 - 10) * 60 * 1_000_000_000;
-/// This many malformed frames ...
-const MALFORMED_MAX: usize = 5;
-/// ... within this time say that the connection can not be trusted.
-const MALFORMED_WITHIN_NS: u64 = 10_000_000_000;
+/// The venue pings every 20 s. Two of them missing say that nobody is there.
+const SILENT_NS: u64 = 45_000_000_000;
 /// Most streams of one connection.
-const STREAMS_MAX: usize = 1_024;
+pub(super) const STREAMS_MAX: usize = 1_024;
+/// Streams of one instrument: trades, quotes, book.
+pub(super) const STREAMS_EACH: usize = 3;
 
 /// Which trades to subscribe to. Both are understood whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,26 +73,6 @@ impl Default for Options {
     }
 }
 
-/// Why a session can not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SetupError {
-    /// No instrument to listen to.
-    #[error("no instruments")]
-    NoInstruments,
-    /// More streams than a connection may have.
-    #[error("{found} streams; one connection may have 1024")]
-    TooManyStreams {
-        /// Three for every instrument.
-        found: usize,
-    },
-    /// An instrument of another venue, or of no table.
-    #[error("instrument {id:?} is not in the venue's table")]
-    ForeignInstrument {
-        /// Which.
-        id: InstrumentId,
-    },
-}
-
 /// The session of one market data connection. Allocates when it is made; afterwards only where the
 /// general parser meets a frame larger than any before.
 #[derive(Debug)]
@@ -96,12 +82,13 @@ pub struct BinanceMarket {
     decoder: Decoder,
     counters: Counters,
     budget: Budget,
-    stream_path: String,
+    ids: Box<[InstrumentId]>, // of the feeds, in their order
+    stream_path: Arc<str>,
     subscribe: Option<String>,
     tape_only: bool,
     opened: Option<Nanos>,
-    bad: [Option<Nanos>; MALFORMED_MAX], // times of the latest malformed frames, a ring
-    bad_next: usize,                     // in 0..MALFORMED_MAX
+    alive: Nanos, // the last sign of life
+    trust: Trust,
 }
 
 impl BinanceMarket {
@@ -119,9 +106,9 @@ impl BinanceMarket {
         if instruments.is_empty() {
             return Err(SetupError::NoInstruments);
         }
-        let found = instruments.len() * 3;
-        if found > STREAMS_MAX {
-            return Err(SetupError::TooManyStreams { found });
+        let (found, limit) = (instruments.len() * STREAMS_EACH, STREAMS_MAX);
+        if found > limit {
+            return Err(SetupError::TooManyStreams { found, limit });
         }
         let decoder = Decoder::new(table, venue, instruments);
         let snapshot_levels = options.snapshot_levels.clamp(1, 5_000);
@@ -148,22 +135,23 @@ impl BinanceMarket {
         let (stream_path, subscribe) = if options.subscribe_by_message {
             let list = streams.join("\",\"");
             let text = format!("{{\"method\":\"SUBSCRIBE\",\"params\":[\"{list}\"],\"id\":1}}");
-            (String::from("/stream"), Some(text))
+            (Arc::from("/stream"), Some(text))
         } else {
-            (format!("/stream?streams={}", streams.join("/")), None)
+            (format!("/stream?streams={}", streams.join("/")).into(), None)
         };
         Ok(Self {
             venue,
             feeds,
             decoder,
             counters: Counters::default(),
-            budget: Budget::new(snapshot_levels),
+            budget: feed::budget(snapshot_levels),
+            ids: instruments.into(),
             stream_path,
             subscribe,
             tape_only: options.tape_only,
             opened: None,
-            bad: [None; MALFORMED_MAX],
-            bad_next: 0,
+            alive: Nanos(0),
+            trust: Trust::default(),
         })
     }
 
@@ -183,6 +171,7 @@ impl BinanceMarket {
         publish: &mut P,
     ) {
         self.counters.frames += 1;
+        self.alive = arrival.at;
         let scanned = if self.tape_only { None } else { self.decoder.scan(frame) };
         let decoded = match scanned {
             Some(decoded) => decoded,
@@ -321,7 +310,7 @@ impl BinanceMarket {
         let id = damaged.map_or(InstrumentId::NONE, |feed| self.feeds[feed].listed.id);
         self.report_malformed(arrival, id, fault, out, publish);
         if let Some(feed) = damaged {
-            self.feeds[feed].sync.reset();
+            self.feeds[feed].reset();
             self.gap(arrival.at, feed, GapReason::Malformed, (0, 0), out, publish);
         }
     }
@@ -340,13 +329,7 @@ impl BinanceMarket {
         if fault.is_invalid_value() {
             return;
         }
-        self.bad[self.bad_next] = Some(arrival.at);
-        self.bad_next = (self.bad_next + 1) % MALFORMED_MAX;
-        // The next to be overwritten is the oldest.
-        if let Some(oldest) = self.bad[self.bad_next]
-            && arrival.at.since(oldest) <= MALFORMED_WITHIN_NS
-        {
-            self.bad = [None; MALFORMED_MAX];
+        if self.trust.malformed(arrival.at) {
             out.reconnect(Reconnect::Malformed);
         }
     }
@@ -420,17 +403,10 @@ impl BinanceMarket {
         Ok(update)
     }
 
-    /// The waiting book whose update ids are nearest to those of a snapshot; a book without
-    /// updates only where it is the only one that waits.
     fn nearest(&self, id: u64) -> Option<usize> {
-        let waiting = || (0..).zip(&self.feeds).filter(|(_, it)| it.sync.is_waiting());
-        let distances = waiting().filter_map(|(n, it)| Some((it.sync.distance(id)?, n)));
-        if let Some((distance, feed)) = distances.min() {
-            return (distance <= NEAR_MAX).then_some(feed);
-        }
-        let mut waiting = waiting().map(|(n, _)| n);
-        let only = waiting.next()?;
-        waiting.next().is_none().then_some(only)
+        let feeds = (0..).zip(&self.feeds);
+        let waiting = feeds.filter_map(|(n, it)| Some((n, it.sync.waiting()?)));
+        backlog::nearest(waiting, id, NEAR_MAX)
     }
 
     fn use_snapshot<P: FnMut(Event) + ?Sized>(
@@ -451,6 +427,7 @@ impl BinanceMarket {
                 self.gap(arrival.at, slot, why, found, out, publish);
             }
             Fit::Accepted => {
+                feed.pace.settled();
                 self.counters.snapshots += 1;
                 feed.announced = true;
                 if let Err(why) = self.report_snapshot(arrival, slot, update, publish) {
@@ -484,21 +461,13 @@ impl BinanceMarket {
                 result = result.and(book.apply(side, level.price, level.qty, flags));
             }
         };
-        if levels.is_empty() {
-            let none = Level { price: Price(0), qty: Qty(0) };
-            let flags = Flags::SNAPSHOT.with(Flags::CLEAR).with(Flags::LAST);
-            report(&head, (Side::Buy, none, flags));
-        }
-        for (n, (side, level, flags)) in marked(levels.iter(), Flags::SNAPSHOT).enumerate() {
-            let first = if n == 0 { Flags::CLEAR } else { Flags::NONE };
-            report(&head, (side, level, flags.with(first)));
+        for level in whole(levels.iter()) {
+            report(&head, level);
         }
         // What waited keeps its own time of arrival; it could not be used before `recv`.
-        let stale = sync.take(|waited, bids, asks| {
+        let stale = sync.take(|waited, levels, _| {
             (head.at, head.venue_at, head.update) = (waited.at, waited.venue_at, waited.last);
-            let bids = bids.iter().map(|&level| (Side::Buy, level));
-            let asks = asks.iter().map(|&level| (Side::Sell, level));
-            for level in marked(bids.chain(asks), Flags::NONE) {
+            for level in marked(levels, Flags::NONE) {
                 report(&head, level);
             }
         });
@@ -516,58 +485,10 @@ impl BinanceMarket {
         out: &mut Outbox,
         publish: &mut P,
     ) {
-        self.feeds[slot].sync.reset();
+        self.feeds[slot].reset();
         self.feeds[slot].refused();
         self.gap(at, slot, why, (0, 0), out, publish);
     }
-}
-
-/// A level with its place in the message.
-type Marked = (Side, Level, Flags);
-
-/// Levels with `flags`, and LAST on the last.
-#[inline]
-fn marked(
-    levels: impl Iterator<Item = (Side, Level)>,
-    flags: Flags,
-) -> impl Iterator<Item = Marked> {
-    let mut levels = levels.peekable();
-    std::iter::from_fn(move || {
-        let (side, level) = levels.next()?;
-        let last = if levels.peek().is_none() { Flags::LAST } else { Flags::NONE };
-        Some((side, level, flags.with(last)))
-    })
-}
-
-/// What the levels of one message have in common.
-struct Head {
-    at: Nanos,
-    recv: Stamp,
-    venue_at: Nanos,
-    instrument: InstrumentId,
-    update: u64,
-}
-
-impl Head {
-    #[inline]
-    fn book(&self, side: Side, level: Level, flags: Flags) -> Event {
-        let Level { price, qty } = level;
-        let (at, venue_at, update) = (self.at, self.venue_at, self.update);
-        let event = Event::book(at, venue_at, self.instrument, side, price, qty, update, flags);
-        stamped(event, self.recv)
-    }
-}
-
-#[inline]
-fn stamped(mut event: Event, recv: Stamp) -> Event {
-    event.recv = recv;
-    event
-}
-
-/// What follows the first occurrence of `mark`.
-fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
-    let at = text.windows(mark.len()).position(|window| window == mark)?;
-    text.get(at + mark.len()..)
 }
 
 impl MarketSession for BinanceMarket {
@@ -575,17 +496,24 @@ impl MarketSession for BinanceMarket {
         self.venue
     }
 
-    fn on_open(&mut self, at: Nanos, out: &mut Outbox, publish: &mut Publish<'_>) {
+    fn instruments(&self) -> &[InstrumentId] {
+        &self.ids
+    }
+
+    fn dial(&self) -> Dial {
+        Dial::Path(Arc::clone(&self.stream_path))
+    }
+
+    fn on_open(&mut self, at: Nanos, out: &mut Outbox, _publish: &mut Publish<'_>) {
         self.opened = Some(at);
-        self.bad = [None; MALFORMED_MAX];
+        self.alive = at;
+        self.trust = Trust::default();
         for feed in &mut self.feeds {
-            feed.sync.reset();
+            feed.reset();
         }
         if let Some(text) = &self.subscribe {
             out.send(text);
         }
-        let code = StatusCode::Connected;
-        publish(Event::status(at, InstrumentId::NONE, self.venue, code, 0));
     }
 
     fn on_frame(
@@ -641,7 +569,9 @@ impl MarketSession for BinanceMarket {
             return;
         };
         let age = at.since(opened);
-        if age >= AGE_MAX_NS {
+        if at.since(self.alive) >= SILENT_NS {
+            out.reconnect(Reconnect::Silent);
+        } else if age >= AGE_MAX_NS {
             out.reconnect(Reconnect::Age);
         }
         if age >= QUIET_NS {
@@ -654,10 +584,19 @@ impl MarketSession for BinanceMarket {
     fn on_close(&mut self, at: Nanos, publish: &mut Publish<'_>) {
         self.opened = None;
         for feed in &mut self.feeds {
-            feed.sync.reset();
+            feed.reset();
+            self.counters.gaps += 1;
+            let why = GapReason::Disconnected;
+            publish(Event::gap(at, feed.listed.id, why, 0, 0));
         }
-        let code = StatusCode::Disconnected;
-        publish(Event::status(at, InstrumentId::NONE, self.venue, code, 0));
+    }
+
+    fn on_alive(&mut self, at: Nanos) {
+        self.alive = at;
+    }
+
+    fn is_whole(&self) -> bool {
+        self.feeds.iter().all(|feed| !feed.sync.is_waiting())
     }
 
     fn resync(
@@ -670,7 +609,7 @@ impl MarketSession for BinanceMarket {
     ) {
         for feed in 0..self.feeds.len() {
             if instrument.is_none_or(|id| id == self.feeds[feed].listed.id) {
-                self.feeds[feed].sync.reset();
+                self.feeds[feed].reset();
                 self.gap(at, feed, why, (0, 0), out, publish);
             }
         }

@@ -352,7 +352,8 @@ fn digits(mut value: u64) -> ([u8; DIGITS], usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binance::instruments::{Fees, undescribed};
+    use crate::binance::instruments::undescribed;
+    use crate::venue::listing::Fees;
     use kairos_logic::code::Code;
     use kairos_logic::order::{Reason, RiskState, Verdict};
     use kairos_logic::units::{Decimal, Money, Price, Qty, Seq, StrategyId};

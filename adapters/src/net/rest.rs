@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::NetError;
-use super::socket::Target;
+use super::address::{Address, Purpose};
+use super::error::words;
+use super::tls::Tls;
 
 /// Requests that may wait: one per instrument of a large connection.
 const REQUESTS_MAX: usize = 1_024;
@@ -29,6 +31,15 @@ impl Default for RestOptions {
     }
 }
 
+/// How something is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// POST, without a body.
+    Post,
+}
+
 /// What became of one request.
 #[derive(Debug)]
 pub struct Reply {
@@ -40,39 +51,39 @@ pub struct Reply {
     pub body: Result<Vec<u8>, NetError>,
 }
 
-/// A helper thread, `ctl-rest`, that does one GET after the other. Dropping it lets the thread end
+/// A helper thread, `ctl-rest`, that does one request after the other. Dropping it lets the thread end
 /// after the request that it is at; it never keeps the process waiting.
 #[derive(Debug)]
 pub struct Rest {
-    requests: SyncSender<(u64, Arc<str>)>,
+    requests: SyncSender<(u64, Method, Arc<str>)>,
     replies: Receiver<Reply>,
     in_flight: usize,
 }
 
 impl Rest {
-    /// Starts the thread for one server, given as `http://host[:port]`.
+    /// Starts the thread for one server, given as `https://host[:port]`, or `http://` on this host.
     ///
     /// # Errors
-    /// [`NetError`]: a bad address, another scheme than `http`, a host other than this one.
+    /// [`NetError`]: a bad address, another scheme, plain text to another host.
     ///
     /// # Panics
     /// If the system has no room for another thread.
-    pub fn start(base: &str, options: RestOptions) -> Result<Self, NetError> {
-        let target = Target::parse(base, "http")?;
-        target.resolve(options.timeout)?;
-        let (requests, waiting) = sync_channel::<(u64, Arc<str>)>(REQUESTS_MAX);
+    pub fn start(base: &str, options: RestOptions, tls: &Tls) -> Result<Self, NetError> {
+        let address = Address::parse(base, Purpose::Requests)?;
+        let tls = tls.requests();
+        let (requests, waiting) = sync_channel::<(u64, Method, Arc<str>)>(REQUESTS_MAX);
         let (done, replies) = sync_channel(REPLIES_MAX);
-        let host = target.authority;
         let fetch = move || {
             let agent: ureq::Agent = ureq::Agent::config_builder()
                 .timeout_global(Some(options.timeout))
                 .http_status_as_error(false)
                 .max_redirects(0)
+                .tls_config(tls)
                 .proxy(None) // an environment variable decides nothing here
                 .build()
                 .into();
-            while let Ok((tag, path)) = waiting.recv() {
-                let body = get(&agent, &host, &path, options);
+            while let Ok((tag, method, path)) = waiting.recv() {
+                let body = ask(&agent, &address, method, &path, options);
                 if done.send(Reply { tag, path, body }).is_err() {
                     return;
                 }
@@ -85,11 +96,11 @@ impl Rest {
         Ok(Self { requests, replies, in_flight: 0 })
     }
 
-    /// Asks for a path with its query. Returns `false` where too many requests wait already (or the
+    /// Asks for a path with its query, behind the server's address without its path. Returns `false` where too many requests wait already (or the
     /// thread is gone): ask again later. Never blocks.
     #[must_use]
-    pub fn request(&mut self, tag: u64, path: Arc<str>) -> bool {
-        match self.requests.try_send((tag, path)) {
+    pub fn request(&mut self, tag: u64, method: Method, path: Arc<str>) -> bool {
+        match self.requests.try_send((tag, method, path)) {
             Ok(()) => {
                 self.in_flight += 1;
                 true
@@ -123,28 +134,41 @@ impl Rest {
     }
 }
 
-fn get(
+fn ask(
     agent: &ureq::Agent,
-    host: &str,
+    address: &Address,
+    method: Method,
     path: &str,
     options: RestOptions,
 ) -> Result<Vec<u8>, NetError> {
+    let host = || address.authority.clone();
     let failed = |error: ureq::Error| NetError::Request {
-        host: host.to_owned(),
+        host: host(),
         path: path.to_owned(),
         found: error.to_string(),
         limit_ms: options.timeout.as_millis(),
     };
-    let mut response = agent.get(format!("http://{host}{path}")).call().map_err(failed)?;
-    if response.status() != 200 {
-        let header = response.headers().get("retry-after");
-        let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
-        return Err(NetError::Status {
-            host: host.to_owned(),
-            path: path.to_owned(),
-            status: response.status().as_u16(),
-            retry_after_s: seconds.unwrap_or(0),
-        });
+    if !address.encrypted {
+        address.resolve(options.timeout)?; // plain text never leaves this host
     }
-    response.body_mut().with_config().limit(options.body_max).read_to_vec().map_err(failed)
+    let url = format!("{}{path}", address.base);
+    let mut response = match method {
+        Method::Get => agent.get(url).call(),
+        Method::Post => agent.post(url).send_empty(),
+    }
+    .map_err(failed)?;
+    let status = response.status().as_u16();
+    let header = response.headers().get("retry-after");
+    let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = response.body_mut().with_config().limit(options.body_max).read_to_vec();
+    if status == 200 {
+        return body.map_err(failed);
+    }
+    Err(NetError::Status {
+        host: host(),
+        path: path.to_owned(),
+        status,
+        retry_after_s: seconds.unwrap_or(0),
+        words: words(&body.unwrap_or_default()),
+    })
 }

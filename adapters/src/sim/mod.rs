@@ -5,6 +5,12 @@
 //! answers on every machine.
 
 pub mod exchange;
+pub mod faults;
+pub mod gateway;
+pub mod host;
+pub mod market;
 pub mod paper;
 pub mod random;
 pub mod server;
+pub mod tape;
+pub mod venue;

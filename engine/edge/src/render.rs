@@ -56,7 +56,7 @@ enum Cell<'a> {
 }
 
 /// Columns of the CSV form. Grows at the end only.
-const COLUMNS: [&str; 46] = [
+const COLUMNS: [&str; 48] = [
     "seq",
     "kind",
     "venue",
@@ -78,6 +78,8 @@ const COLUMNS: [&str; 46] = [
     "found",
     "status",
     "detail",
+    "link",
+    "text",
     "verb",
     "argument",
     "order_id",
@@ -183,6 +185,25 @@ impl Renderer {
         }
     }
 
+    /// One event as a JSON value, for reports; without stamps where the clock is the default one.
+    #[must_use]
+    pub fn event_value(&self, seq: u64, event: &Event) -> serde_json::Value {
+        self.value(seq, &Record::Event(*event))
+    }
+
+    /// One decision as a JSON value, without its stamps, for reports.
+    #[must_use]
+    pub fn decision_value(&self, seq: u64, record: &Decision) -> serde_json::Value {
+        let record = Record::Decision { record: *record, strategy_at: Stamp(0), risk_at: Stamp(0) };
+        self.value(seq, &record)
+    }
+
+    fn value(&self, seq: u64, record: &Record<'_>) -> serde_json::Value {
+        let mut text = String::new();
+        self.json(seq, record, &mut text);
+        serde_json::from_str(&text).expect("the renderer writes JSON")
+    }
+
     /// Hands out the fields that a frame has, in the order of the JSON form.
     fn fields(&self, seq: u64, record: &Record<'_>, put: &mut dyn FnMut(&'static str, Cell<'_>)) {
         put("seq", Cell::Count(seq));
@@ -219,25 +240,6 @@ impl Renderer {
             put("stamps", Cell::Stamps(&shown[..count]));
         }
     }
-}
-
-/// One event as a JSON value without stamps, for reports.
-#[must_use]
-pub fn event_value(seq: u64, event: &Event, table: &InstrumentTable) -> serde_json::Value {
-    value(seq, &Record::Event(*event), table)
-}
-
-/// One decision as a JSON value without stamps, for reports. Strategies are shown by number.
-#[must_use]
-pub fn decision_value(seq: u64, record: &Decision, table: &InstrumentTable) -> serde_json::Value {
-    let record = Record::Decision { record: *record, strategy_at: Stamp(0), risk_at: Stamp(0) };
-    value(seq, &record, table)
-}
-
-fn value(seq: u64, record: &Record<'_>, table: &InstrumentTable) -> serde_json::Value {
-    let mut text = String::new();
-    Renderer::new(table, &[], Clock::default()).json(seq, record, &mut text);
-    serde_json::from_str(&text).expect("the renderer writes JSON")
 }
 
 fn json_cell(cell: &Cell<'_>, out: &mut String) {

@@ -12,7 +12,7 @@
 //! gets its name and never change. A writer pays for a store of each word and nothing else.
 //!
 //! # Limits
-//! At most [`SEATS_MAX`] seats and [`VENUES_MAX`] venues have a block. No command ring.
+//! At most [`SEATS_MAX`] seats and [`VENUES_MAX`] connections to venues have a block. No command ring.
 
 #![expect(
     unsafe_code,
@@ -31,13 +31,13 @@ use memmap2::{Mmap, MmapMut};
 /// First word of every stats page: `KAIROSST` in little-endian order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KAIROSST");
 /// Version of the layout. A reader reads its own version only.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// Name of the page in the run directory.
 pub const FILE_NAME: &str = "stats";
 /// Most seats with a block: 16 feeds and the four others, rounded up.
 pub const SEATS_MAX: usize = 32;
-/// Most venues with a block.
-pub const VENUES_MAX: usize = 16;
+/// Most connections to venues with a block.
+pub const VENUES_MAX: usize = 64;
 /// Bytes of a name; longer ones are cut.
 const NAME_BYTES: usize = 64;
 
@@ -87,7 +87,7 @@ views! {
         /// Longest turn.
         turn_max_ticks,
     }
-    /// What a venue's feed tells.
+    /// What one connection to a venue tells; a venue may have several.
     VenueView in VenueBlock {
         /// Frames read.
         frames,
@@ -107,6 +107,11 @@ views! {
         last_message_at,
         /// 1 while the link is up.
         connected,
+        /// Connections made after the first.
+        reconnects,
+        /// Time from the kernel's stamp of the last bytes until they were read, in nanoseconds; 0
+        /// where the kernel gives none.
+        kernel_ns,
     }
     /// What the engine as a whole tells.
     EngineView in EngineBlock {
@@ -145,6 +150,10 @@ views! {
         flushes,
         /// 1 after an error that ends the journal.
         failed,
+        /// Age of the oldest frame that is not on disk, in nanoseconds.
+        durable_lag_ns,
+        /// Nanoseconds since the archiver last said that it lives; 0 where there is none.
+        archiver_silent_ns,
     }
 }
 
@@ -277,7 +286,8 @@ pub struct Facts {
     pub tsc_hz: u64,
     /// Names of the seats; at most 64 bytes each.
     pub seats: Vec<String>,
-    /// Names of the venues; at most 64 bytes each.
+    /// Names of the venues' connections; at most 64 bytes each. A venue with one connection gives it
+    /// its name, the others are `<venue>.<n>`.
     pub venues: Vec<String>,
 }
 
@@ -416,7 +426,7 @@ impl SeatStats {
 }
 
 impl VenueStats {
-    /// Writes what the venue tells: nine stores, no call, no allocation.
+    /// Writes what the venue tells: eleven stores, no call, no allocation.
     #[inline]
     pub fn store(&self, view: &VenueView) {
         if let Some(block) = self.owned.page().venues.get(self.place) {

@@ -265,7 +265,8 @@ impl DeskState {
     fn on_answer(&mut self, id: OrderId, answer: Answer, news: &News) {
         let retry_at = self.market.now().plus(CANCEL_RETRY_NS);
         let Some(order) = self.orders.get_mut(id) else {
-            self.counts.faults += 1;
+            // A cancel that crossed the order's end on the wire is refused: no fault of anyone.
+            self.counts.faults += u64::from(answer != Answer::CancelRejected);
             return;
         };
         if is_denied_cancel(order, news) {
@@ -320,7 +321,24 @@ impl DeskState {
                     | StatusCode::Resync
                     | StatusCode::Malformed
                     | StatusCode::Dropped
-                    | StatusCode::EndOfCapture => return,
+                    | StatusCode::EndOfCapture
+                    | StatusCode::LinkUp
+                    | StatusCode::LinkDown
+                    | StatusCode::LinkRefused
+                    | StatusCode::LinkReplaced
+                    | StatusCode::RateLimited
+                    | StatusCode::Banned
+                    | StatusCode::FetchFailed
+                    | StatusCode::Said
+                    | StatusCode::VenueError
+                    | StatusCode::LinkFrames
+                    | StatusCode::LinkBytes
+                    | StatusCode::LinkEvents
+                    | StatusCode::LinkMalformed
+                    | StatusCode::LinkGaps
+                    | StatusCode::LinkResyncs
+                    | StatusCode::LinkReconnects
+                    | StatusCode::LinkAge => return,
                 }
             }
             News::Command { verb, argument } => self.on_command(verb, argument),

@@ -240,6 +240,28 @@ words! {
         Dropped = 5 "dropped",
         /// The end of a capture file.
         EndOfCapture = 6 "end_of_capture",
+        /// One of the venue's connections is up; `more` is its number.
+        LinkUp = 7 "link_up",
+        /// One of the venue's connections is down; `detail` is the reason for which it was given up,
+        /// 0 where it was lost; `more` is its number.
+        LinkDown = 8 "link_down",
+        /// A connection cannot be made; `detail` is the HTTP status, where there is one; `more` is its
+        /// number. What was found follows as [`StatusCode::Said`].
+        LinkRefused = 9 "link_refused",
+        /// A connection was replaced without a hole; `more` is its number.
+        LinkReplaced = 10 "link_replaced",
+        /// The venue wants to be left alone for `detail` seconds.
+        RateLimited = 11 "rate_limited",
+        /// The venue refuses this address for `detail` seconds.
+        Banned = 12 "banned",
+        /// A snapshot or another reply could not be fetched; `detail` is the HTTP status, where there
+        /// is one.
+        FetchFailed = 13 "fetch_failed",
+        /// Words about what the event before tells, the venue's own where it has any: up to 16 bytes in
+        /// `detail` and `more`. Longer words are several events.
+        Said = 14 "said",
+        /// The venue refuses a request or a subscription; `detail` is its code, where that is a number.
+        VenueError = 15 "venue_error",
         /// Risk is in state RUNNING.
         RiskRunning = 16 "risk_running",
         /// Risk is in state COOLDOWN.
@@ -250,6 +272,22 @@ words! {
         RiskReducing = 19 "risk_reducing",
         /// Trading was stopped; entries are refused.
         RiskStopped = 20 "risk_stopped",
+        /// Frames of one connection so far in `detail`; its number in `more`, as below.
+        LinkFrames = 32 "link_frames",
+        /// Bytes of its frames.
+        LinkBytes = 33 "link_bytes",
+        /// Events out of them.
+        LinkEvents = 34 "link_events",
+        /// Frames that could not be understood.
+        LinkMalformed = 35 "link_malformed",
+        /// Gaps in its books.
+        LinkGaps = 36 "link_gaps",
+        /// Snapshots that made a book valid.
+        LinkResyncs = 37 "link_resyncs",
+        /// How often it was connected again.
+        LinkReconnects = 38 "link_reconnects",
+        /// Nanoseconds since its last message.
+        LinkAge = 39 "link_age",
     }
 }
 
@@ -270,6 +308,8 @@ words! {
         Shallow = 6 "shallow",
         /// A snapshot is older than the updates waiting for it.
         SnapshotTooOld = 7 "snapshot_too_old",
+        /// The book's checksum is another than the venue says: `expected` is the venue's, `found` ours.
+        Checksum = 8 "checksum",
     }
 }
 
@@ -385,6 +425,8 @@ pub enum News {
         code: StatusCode,
         /// A number that goes with it; see [`StatusCode`].
         detail: i64,
+        /// Another number that goes with it; 0 where [`StatusCode`] names none.
+        more: i64,
     },
     /// Time passed.
     Timer,
@@ -472,6 +514,8 @@ impl Event {
     /// Bytes of a frame's payload: what decisions depend on, and four zero bytes where `in_after`
     /// stands in memory, so that the payload is whole words.
     pub const LOGICAL: usize = 56;
+    /// Most bytes of words that events carry.
+    pub const SAID_MAX: usize = 160;
 
     const fn new(at: Nanos, venue_at: Nanos, instrument: InstrumentId, kind: Kind) -> Self {
         Self {
@@ -562,6 +606,45 @@ impl Event {
         let mut event = Self::new(at, Nanos(0), instrument, Kind::Status);
         event.body = [venue.0 as i64, code as i64, detail, 0];
         event
+    }
+
+    /// A [`News::Status`] with a second number.
+    #[must_use]
+    pub const fn status_with(
+        at: Nanos,
+        instrument: InstrumentId,
+        venue: VenueId,
+        code: StatusCode,
+        (detail, more): (i64, i64),
+    ) -> Self {
+        let mut event = Self::status(at, instrument, venue, code, detail);
+        event.body[3] = more;
+        event
+    }
+
+    /// The events that tell these words: [`StatusCode::Said`], 16 bytes each, at most
+    /// [`Self::SAID_MAX`] bytes.
+    pub fn said(
+        at: Nanos,
+        instrument: InstrumentId,
+        venue: VenueId,
+        words: &[u8],
+    ) -> impl Iterator<Item = Self> {
+        let words = words.get(..Self::SAID_MAX).unwrap_or(words);
+        words.chunks(16).map(move |piece| {
+            let (mut first, mut second) = ([0; 8], [0; 8]);
+            for (to, from) in first.iter_mut().chain(&mut second).zip(piece) {
+                *to = *from;
+            }
+            let numbers = (i64::from_le_bytes(first), i64::from_le_bytes(second));
+            Self::status_with(at, instrument, venue, StatusCode::Said, numbers)
+        })
+    }
+
+    /// The words of a [`StatusCode::Said`], padded with zero bytes.
+    #[must_use]
+    pub const fn words_of(detail: i64, more: i64) -> [u8; 16] {
+        (detail as u64 as u128 | (more as u64 as u128) << 64).to_le_bytes()
     }
 
     /// A [`News::Timer`].
@@ -668,7 +751,9 @@ impl Event {
                 None => News::Nothing,
             },
             Kind::Status => match (u8::try_from(a), StatusCode::from_number(b)) {
-                (Ok(venue), Some(code)) => News::Status { venue: VenueId(venue), code, detail: c },
+                (Ok(venue), Some(code)) => {
+                    News::Status { venue: VenueId(venue), code, detail: c, more: d }
+                }
                 _ => News::Nothing,
             },
             Kind::Timer => News::Timer,
@@ -810,8 +895,30 @@ mod tests {
         check(Event::command(AT, Verb::Halt, -3), News::Command { verb: Verb::Halt, argument: -3 });
         check(
             Event::status(AT, InstrumentId::NONE, VenueId(1), StatusCode::Connected, 4),
-            News::Status { venue: VenueId(1), code: StatusCode::Connected, detail: 4 },
+            News::Status { venue: VenueId(1), code: StatusCode::Connected, detail: 4, more: 0 },
         );
+    }
+
+    #[test]
+    fn words_come_back_as_they_were_said() {
+        let check = |words: &[u8]| {
+            let mut back = alloc::vec::Vec::new();
+            for event in Event::said(AT, I, VenueId(1), words) {
+                let News::Status { code: StatusCode::Said, detail, more, .. } = event.news() else {
+                    panic!("{event:?}");
+                };
+                back.extend(Event::words_of(detail, more));
+            }
+            while back.last() == Some(&0) {
+                back.pop();
+            }
+            assert_eq!(back, &words[..words.len().min(Event::SAID_MAX)]);
+        };
+        check(b"");
+        check(b"no such symbol");
+        check(b"exactly sixteen.");
+        check(&[0xff; 16]);
+        check(&[b'x'; 1_000]);
     }
 
     #[test]

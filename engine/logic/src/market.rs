@@ -141,10 +141,13 @@ impl Market {
                     known.book_top = None;
                 }
             }
-            (News::Gap { .. }, Some(known)) => {
+            (News::Gap { reason, .. }, Some(known)) => {
                 known.has_book = true;
                 known.book.invalidate();
                 known.book_top = None;
+                if reason == GapReason::Disconnected {
+                    known.quote = None; // the connection that kept it current is gone
+                }
             }
             (News::Status { venue, code, .. }, known) => {
                 if let (StatusCode::Resync, Some(known)) = (code, known) {
@@ -177,6 +180,23 @@ impl Market {
             | StatusCode::Malformed
             | StatusCode::Dropped
             | StatusCode::EndOfCapture
+            | StatusCode::LinkUp
+            | StatusCode::LinkDown
+            | StatusCode::LinkRefused
+            | StatusCode::LinkReplaced
+            | StatusCode::RateLimited
+            | StatusCode::Banned
+            | StatusCode::FetchFailed
+            | StatusCode::Said
+            | StatusCode::VenueError
+            | StatusCode::LinkFrames
+            | StatusCode::LinkBytes
+            | StatusCode::LinkEvents
+            | StatusCode::LinkMalformed
+            | StatusCode::LinkGaps
+            | StatusCode::LinkResyncs
+            | StatusCode::LinkReconnects
+            | StatusCode::LinkAge
             | StatusCode::RiskRunning
             | StatusCode::RiskCooldown
             | StatusCode::RiskHalted

@@ -327,6 +327,12 @@ impl Risk {
         self.switches.state()
     }
 
+    /// The state that outlives the run: as [`Self::state`], but a stop is forgotten.
+    #[must_use]
+    pub const fn lasting_state(&self) -> RiskState {
+        self.switches.lasting_state()
+    }
+
     /// Orders that passed and are not over.
     #[must_use]
     pub const fn open_orders(&self) -> usize {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
+use kairos_edge::config::Placement;
 use kairos_logic::strategy::Registry;
 use serde::Serialize;
 
@@ -36,6 +37,9 @@ struct Checked {
     housekeeping: Vec<u16>,
     gate: &'static str,
     journal: String,
+    placement: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hot_dir: Option<String>,
     instruments: Vec<String>,
     strategies: Vec<String>,
 }
@@ -65,6 +69,11 @@ pub fn run(args: &CheckArgs, registry: &Registry) -> ExitCode {
         housekeeping: config.cores.housekeeping.clone(),
         gate: config.journal.gate.text(),
         journal: config.journal.dir.display().to_string(),
+        placement: config.journal.placement.text(),
+        hot_dir: match &config.journal.placement {
+            Placement::Direct => None,
+            Placement::Hot(ring) => Some(ring.dir.display().to_string()),
+        },
         instruments: table.instruments.iter().map(|it| it.symbol.clone()).collect(),
         strategies: config.strategies.iter().map(|it| format!("{} ({})", it.id, it.kind)).collect(),
     };
@@ -85,9 +94,13 @@ pub fn run(args: &CheckArgs, registry: &Registry) -> ExitCode {
     }
     let _ = write!(
         out,
-        "  housekeeping {:?}\n  journal {}\n  instruments {}\n  strategies {}",
+        "  housekeeping {:?}\n  journal {}, {}\n  instruments {}\n  strategies {}",
         checked.housekeeping,
         checked.journal,
+        checked
+            .hot_dir
+            .as_ref()
+            .map_or_else(|| checked.placement.to_owned(), |ring| format!("hot in {ring}")),
         checked.instruments.join(", "),
         checked.strategies.join(", ")
     );

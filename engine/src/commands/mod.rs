@@ -58,8 +58,14 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "F")]
     pub config: Option<PathBuf>,
     /// Overrides one value, after files and KAIROS__SECTION__KEY variables. May be repeated.
-    #[arg(long = "set", value_name = "section.key=value")]
+    #[arg(long = "set", value_name = "section.key=value", value_parser = assignment)]
     pub set: Vec<String>,
+}
+
+/// Whether a key is known and a value fits it is the configuration's to say, which shows no value that
+/// may be secret; that there are two is the command line's.
+fn assignment(text: &str) -> Result<String, &'static str> {
+    if text.contains('=') { Ok(text.to_owned()) } else { Err("must be section.key=value") }
 }
 
 impl ConfigArgs {

@@ -20,7 +20,7 @@ use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
 use super::OrderSlot;
 use crate::clock::Clock;
 use crate::meter::Meters;
-use crate::ring::{Batch, Inlet, Outlet};
+use crate::ring::{self, Batch, Inlet, Outlet};
 use crate::seat::{Looked, Seat};
 
 /// News waiting for room in IN: 4 MiB. A quarter of IN is kept free of market data for it, so it
@@ -99,7 +99,7 @@ where
             front_door,
             venue,
             wire: Wire::new(table),
-            news: VecDeque::with_capacity(NEWS_SLOTS),
+            news: ring::queue(NEWS_SLOTS),
             published: 0,
             batch: INPUTS_BATCH,
             durable_gate,
@@ -153,7 +153,10 @@ where
                     news.push_back(state_changed(record, clock.stamp()));
                     return;
                 }
-                if !wire.write(record) {
+                // A journal that is about to end still takes cancels and their answers, no entries.
+                let kept_back =
+                    record.action == Action::Place && meters.journal_ending.load(Ordering::Acquire);
+                if kept_back || !wire.write(record) {
                     // No message, so nothing left: the order ends here, and says so.
                     let at = clock.stamp();
                     news.push_back(report(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kairos_logic::event::Event;
-use kairos_logic::order::{Action, INTENTS_MAX, Proposal, Verdict};
+use kairos_logic::order::{Action, INTENTS_MAX, Proposal, RiskState, Verdict};
 use kairos_logic::orders::OPEN_MAX;
 use kairos_logic::risk::{Outcome, Risk};
 use kairos_logic::units::{Seq, Stamp};
@@ -15,8 +15,8 @@ use crate::meter::Meters;
 use crate::ring::{Ahead, Inlet, Outlet};
 use crate::seat::{Looked, Seat};
 
-/// Events per turn.
-const BATCH: u64 = 16;
+/// Events per turn: how far risk may be ahead of what it says it has taken.
+pub(super) const BATCH: u64 = 16;
 
 /// Slots of ORDERS: a thousand orders per second for a minute, rounded up. 8 MiB.
 pub const ORDERS_SLOTS: usize = 1 << 16;
@@ -116,6 +116,16 @@ impl<I: Inlet<Event>, P: Inlet<Proposal>, O: Outlet<OrderSlot>> Seat for RiskSea
 fn count(outcome: &Outcome, meters: &Meters) {
     let Some(record) = outcome.record() else { return };
     meters.risk_state.set(record.state as u64);
+    if record.action == Action::State {
+        match record.state {
+            RiskState::Halted | RiskState::Killed => meters.halted_at.set(record.cause.0 + 1),
+            RiskState::Running | RiskState::Reducing | RiskState::Cooldown => {
+                meters.halted_at.set(0);
+            }
+            // The end of a run lies above a halt and does not end it.
+            RiskState::Stopped => {}
+        }
+    }
     match (record.action, record.verdict) {
         (Action::Place, Verdict::Approved) => meters.approved.add(1),
         (Action::Place, Verdict::Denied) => meters.denied.add(1),

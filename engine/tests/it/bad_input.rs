@@ -145,8 +145,15 @@ fn the_configuration_file() {
 
 #[test]
 fn the_command_line() {
-    for args in [&[][..], &["bogus"], &["run", "--bogus"], &["replay"], &["demo", "--seconds", "0"]]
-    {
+    for args in [
+        &[][..],
+        &["bogus"],
+        &["run", "--bogus"],
+        &["run", "--set", "foo"],
+        &["check", "--set", "engine.seed=1", "--set", "engine.seed"],
+        &["replay"],
+        &["demo", "--seconds", "0"],
+    ] {
         let said = say(engine().args(args));
         assert_eq!(said.status, Some(64), "{args:?}: {said:?}");
         assert!(said.out.is_empty() && said.err.contains("--help"), "{args:?}: {said:?}");

@@ -10,6 +10,7 @@ use kairos_logic::event::{Event, News, Verb};
 use kairos_logic::order::{Action, Decision, OrderFlags, RiskState, Verdict as Said};
 
 use crate::harness::Setup;
+use crate::hot::{Archiver, in_ring};
 use crate::process::{Alive, Follower, poll};
 
 /// Splitmix64: the kills come at the same places in every run of the test.
@@ -187,6 +188,31 @@ fn twenty_kills_of_a_first_run_leave_a_journal_or_nothing() {
         examine(&setup, true);
         replays_equal(&setup);
     }
+}
+
+#[test]
+fn kills_of_an_engine_with_its_journal_in_memory_lose_nothing() {
+    let mut dice = Dice(3);
+    let mut setup = paced(70);
+    let ring = in_ring(&mut setup, 60_000);
+    let archiver = Archiver::start(&setup, &ring);
+    let mut alive = 0;
+    for kill in 0..10 {
+        let moment = match kill % 3 {
+            0 => Moment::Micros(dice.below(60_000)),
+            _ => Moment::Frames(dice.below(5_000)),
+        };
+        alive += u32::from(kill_at(&setup, moment));
+    }
+    setup.pace = "\"max\"".into();
+    let mut last = Alive::start(&setup);
+    assert_eq!(last.wait().code(), Some(0), "{}", last.errors());
+    archiver.stop();
+    examine(&setup, true);
+    replays_equal(&setup);
+    let runs = runs_of(&setup);
+    assert!(runs.len() > 4 && alive > 4, "{} runs with inputs, {alive} alive", runs.len());
+    assert_ids_increase(&runs);
 }
 
 /// Whether the journal, as it stands now, says that risk has halted.

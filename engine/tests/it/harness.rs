@@ -1,10 +1,8 @@
 //! What every test of the whole engine needs: captures, configurations, runs, and a journal's
 //! content as values.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use kairos_adapters::sim::exchange::{Exchange, ExchangeOptions};
 use kairos_edge::config::Config;
 use kairos_edge::frames::Record;
 use kairos_engine::pin;
@@ -16,37 +14,28 @@ use kairos_logic::order::Decision;
 use kairos_logic::strategy::Registry;
 use tempfile::TempDir;
 
-/// A capture of the seeded exchange: no network, no recorded data, always there.
-pub fn seeded_capture(dir: &Path, seed: u64, seconds: u64) -> PathBuf {
-    let start_ns: u64 = 1_700_000_000_000_000_000;
-    let mut exchange = Exchange::new(ExchangeOptions { seed, ..ExchangeOptions::default() });
-    let mut text = String::new();
-    let mut requests = Vec::new();
-    let mut snapshots_due = true;
-    while let Some(frame) = exchange.next() {
-        if frame.due_ns > seconds * 1_000_000_000 {
-            break;
-        }
-        let at = start_ns + frame.due_ns;
-        let _ = writeln!(text, "{at} {}", frame.text);
-        // Once the first changes are out, a snapshot makes sense.
-        if snapshots_due && frame.due_ns > 300_000_000 {
-            snapshots_due = false;
-            for symbol in ["BTCUSDT", "ETHUSDT", "ETHBTC"] {
-                let body = exchange.snapshot(symbol, 1_000).expect("the exchange has this pair");
-                let _ = writeln!(text, "{at} REST {body}");
-                requests.push(serde_json::json!({
-                    "ns": at, "target": format!("/api/v3/depth?symbol={symbol}&limit=1000"),
-                }));
-            }
+// By path: the tests that are binaries of their own include this file from elsewhere.
+#[path = "seeded.rs"]
+mod seeded;
+
+/// A directory in memory, where there is one: for tests that sync often.
+pub fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+}
+
+/// Copies a directory.
+pub fn copy(from: &Path, to: &Path) -> PathBuf {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
         }
     }
-    let path = dir.join(format!("seeded-{seed}.frames"));
-    std::fs::write(&path, text).unwrap();
-    let session =
-        serde_json::json!({ "url": null, "connected_ns": null, "sent": [], "rest": requests });
-    std::fs::write(dir.join(format!("seeded-{seed}.session.json")), session.to_string()).unwrap();
-    path
+    to.to_owned()
 }
 
 /// The folder of recorded captures, or `None` (and a message) where it is absent.
@@ -71,7 +60,10 @@ pub struct Setup {
     pub more: String,
     pub seed: u64,
     pub gate: &'static str,
+    pub flush_interval_ms: u32,
     pub journal: String,
+    /// Further keys of the journal's section.
+    pub placement: String,
 }
 
 /// The strategies of the demo.
@@ -86,33 +78,11 @@ kind = \"momentum\"
 instruments = [\"BTCUSDT\"]
 ";
 
-/// What the seeded exchange's list says of its pairs.
-pub const SEEDED_INSTRUMENTS: &str = "
-[instruments.BTCUSDT]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.01\"
-lot_size = \"0.00001\"
-[instruments.ETHUSDT]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.01\"
-lot_size = \"0.0001\"
-[instruments.ETHBTC]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.00001\"
-lot_size = \"0.0001\"
-";
-
 impl Setup {
     /// The seeded exchange for some seconds, all strategies, one thread.
     pub fn seeded(seed: u64, seconds: u64) -> Self {
         let dir = TempDir::new().unwrap();
-        let capture = seeded_capture(dir.path(), seed, seconds);
+        let capture = seeded::capture(dir.path(), seed, seconds);
         Self {
             captures: vec![capture],
             dir,
@@ -121,11 +91,14 @@ impl Setup {
             pace: "\"max\"".into(),
             strategies: BOTH.into(),
             more: format!(
-                "{SEEDED_INSTRUMENTS}\n[execution]\nlatency_ms = 2\njitter_ns = 1000000\n"
+                "{}\n[execution]\nlatency_ms = 2\njitter_ns = 1000000\n",
+                seeded::INSTRUMENTS
             ),
             seed,
             gate: "committed",
+            flush_interval_ms: 10,
             journal: "journal".into(),
+            placement: String::new(),
         }
     }
 
@@ -136,6 +109,7 @@ impl Setup {
         format!(
             "[engine]\nname = \"test\"\nseed = {seed}\nrun_dir = {run:?}\nring_slots = 4096\n\
              [cores]\n{cores}\n[journal]\ndir = {journal:?}\nsegment_mib = 2\ngate = {gate:?}\n\
+             flush_interval_ms = {flush}\n{placement}\n\
              [venues.binance]\nmarket_data = \"capture\"\ncaptures = [{captures}]\npace = {pace}\n\
              instruments = [{instruments}]\n{strategies}\n{more}\n",
             seed = self.seed,
@@ -143,6 +117,8 @@ impl Setup {
             cores = self.cores,
             journal = self.journal_dir().display().to_string(),
             gate = self.gate,
+            flush = self.flush_interval_ms,
+            placement = self.placement,
             captures = list(captures.collect()),
             pace = self.pace,
             instruments = list(instruments.collect()),

@@ -9,14 +9,20 @@
 )]
 
 mod bad_input;
+mod configs;
 mod crash;
 mod determinism;
+mod full_disk;
 mod harness;
+mod hot;
 mod own_strategy;
 mod pipeline;
 mod process;
+mod record;
+mod refold;
 mod replay;
 mod resume;
 mod samples;
 mod stop;
+mod storm;
 mod topology;

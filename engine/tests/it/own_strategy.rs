@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use kairos_logic::event::News;
 use kairos_logic::order::{Action, Verdict};
@@ -11,13 +12,27 @@ use serde_json::Value;
 use crate::harness::{Content, Setup};
 use crate::process::{config_file, engine, say};
 
-/// The example's binary: `cargo test` builds it beside the engine's.
-fn dip_buyer() -> PathBuf {
+/// The example's binary. `cargo test` builds it beside the tests, `cargo test --test it` does not: so
+/// cargo is asked, who does nothing where it is of today.
+fn dip_buyer() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_dip_buyer)
+}
+
+fn build_dip_buyer() -> PathBuf {
     let engine = Path::new(env!("CARGO_BIN_EXE_kairos-engine"));
-    let path = engine.parent().unwrap().join("examples/dip_buyer");
-    let how = "cargo build -p kairos-engine --example dip_buyer --profile test";
-    assert!(path.is_file(), "{} is not built: {how}", path.display());
-    path
+    let is_release = engine.parent().is_some_and(|it| it.ends_with("release"));
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("build");
+    cargo.args(["--example", "dip_buyer", "--offline", "--locked", "--message-format", "json"]);
+    cargo.args(["--profile", if is_release { "bench" } else { "test" }]);
+    let built = say(cargo.arg("--target-dir").arg(target));
+    assert_eq!(built.status, Some(0), "{}", built.err);
+    let artifacts = built.out.lines().filter_map(|it| serde_json::from_str::<Value>(it).ok());
+    let mut programs = artifacts.filter(|it| it["target"]["name"] == "dip_buyer");
+    let program = programs.find_map(|it| it["executable"].as_str().map(PathBuf::from));
+    program.expect("cargo says what it has built")
 }
 
 /// Approved orders and fills by strategy, in the order of their numbers.

@@ -1,7 +1,7 @@
 //! Replay: equal on a copy, different where anything that decides is different, and what another
 //! configuration would have done.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kairos_edge::frames::Record;
 use kairos_engine::replay::{self, Range, ReplayError, Report, WhatIf};
@@ -11,7 +11,7 @@ use kairos_logic::order::{Action, Verdict};
 use kairos_logic::strategy::Registry;
 use serde_json::Value;
 
-use crate::harness::{Content, Setup};
+use crate::harness::{Content, Setup, copy};
 use crate::process::{Said, engine, say};
 
 fn verify(dir: &Path, range: Range) -> Report {
@@ -22,20 +22,6 @@ fn what_if(setup: &Setup, overlay: &str) -> WhatIf {
     let registry = Registry::shipped();
     let range = Range::default();
     replay::what_if(&setup.journal_dir(), &registry, range, overlay, &mut |_| {}).unwrap()
-}
-
-fn copy(from: &Path, to: &Path) -> PathBuf {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-    to.to_owned()
 }
 
 fn places(content: &Content, verdict: Verdict) -> u64 {

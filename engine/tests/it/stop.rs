@@ -11,15 +11,15 @@ use kairos_logic::order::{Action, RiskState, Verdict};
 use crate::harness::{Content, Setup};
 use crate::process::{Alive, Follower, poll};
 
+/// A strategy whose quotes are so far away that they always rest.
+pub const ALWAYS_RESTING: &str = "[strategies.far]\nkind = \"market_maker\"\n\
+    instruments = [\"ETHUSDT\"]\nhalf_spread_bps = 40\nrefresh_interval_ms = 200\n";
+
 /// Twenty seconds of market in two, so that a signal comes in the middle of it.
 fn running(seed: u64) -> (Setup, Alive, Follower) {
     let mut setup = Setup::seeded(seed, 20);
     setup.pace = "10.0".into();
-    // Its quotes are so far away that they always rest.
-    setup.strategies.push_str(
-        "[strategies.far]\nkind = \"market_maker\"\ninstruments = [\"ETHUSDT\"]\nhalf_spread_bps = 40\n\
-         refresh_interval_ms = 200\n",
-    );
+    setup.strategies.push_str(ALWAYS_RESTING);
     let mut engine = Alive::start(&setup);
     let mut follower = Follower::new(&setup.journal_dir());
     reach(&mut engine, &mut follower, 2_000);
@@ -52,21 +52,23 @@ fn stops_in_order(signal: i32, seed: u64) {
     assert!(!whole, "the signal came before the capture's end");
     let stops = events().filter(|it| matches!(it, News::Command { verb: Verb::Stop, .. })).count();
     assert_eq!(stops, 1, "a stop is an event");
-    assert_nothing_is_left_open(&content);
+    assert_nothing_is_left_open(&content, Verb::Stop, Code::ShutdownCancel);
     let durable = Journal::open(&setup.journal_dir()).unwrap().watermark().unwrap().unwrap();
     assert_eq!(Some(durable.seq), runs.last().unwrap().last_seq, "everything is on disk");
 }
 
-/// What was open when the stop came is cancelled for it, or was over by itself meanwhile.
-fn assert_nothing_is_left_open(content: &Content) {
-    let whole: BTreeMap<_, _> =
-        content.decisions.iter().map(|(_, it)| (it.order, it.qty.0)).collect();
+/// What was open when the command came is cancelled for it, or was over by itself meanwhile. Says how
+/// many were cancelled.
+pub fn assert_nothing_is_left_open(content: &Content, command: Verb, why: Code) -> usize {
+    // A cancel names its order, and no quantity.
+    let placed = content.decisions.iter().filter(|it| it.1.action == Action::Place);
+    let whole: BTreeMap<_, _> = placed.map(|(_, it)| (it.order, it.qty.0)).collect();
     let mut open = BTreeMap::new();
     let mut at_stop = 0;
     let mut cancelled = 0;
     for (_, event) in &content.events {
         match event.news() {
-            News::Command { verb: Verb::Stop, .. } => at_stop = open.len(),
+            News::Command { verb, .. } if verb == command => at_stop = open.len(),
             News::Report { order, state: ReportState::Sent, .. } => {
                 open.insert(order, whole[&order]);
             }
@@ -84,13 +86,14 @@ fn assert_nothing_is_left_open(content: &Content) {
                 ..
             } => {
                 open.remove(&order);
-                cancelled += usize::from(code == Code::ShutdownCancel);
+                cancelled += usize::from(code == why);
             }
             _ => {}
         }
     }
     assert!(open.is_empty(), "left open: {open:?}");
-    assert!(at_stop == 0 || cancelled > 0, "{at_stop} were open at the stop");
+    assert!(at_stop == 0 || cancelled > 0, "{at_stop} were open at the {command:?}");
+    cancelled
 }
 
 #[test]

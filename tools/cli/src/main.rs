@@ -1,4 +1,5 @@
-//! `kairos`: the operator's tool. Reads what the engine leaves; needs no living engine.
+//! `kairos`: the operator's tool. Reads what the engine leaves, and plays exchanges for it; needs no
+//! living engine.
 
 mod drain;
 mod dump;
@@ -6,10 +7,14 @@ mod fingerprint;
 mod info;
 mod latency;
 mod outcome;
+mod prune;
+mod record;
 mod recover;
 mod salvage;
+mod sim_exchange;
 mod verify;
 mod walk;
+mod ws_echo;
 
 use std::process::ExitCode;
 
@@ -26,11 +31,13 @@ const EXAMPLES: &str = "Examples:
   kairos replay DIR --verify
   kairos replay DIR --what-if tighter-limits.toml
   kairos drain status --config /etc/kairos/kairos.toml
+  kairos record --config kairos.toml --out /data/captures --seconds 60
+  kairos sim-exchange --venue kraken --seed 7 --fault drop@1000
 
 Exit status: 0 success, 1 failure (no journal, unreadable), 2 the check says no (damaged journal,
 replay differs), 64 usage, 78 configuration missing or wrong.";
 
-/// Look into journals, recover them, replay them.
+/// Look into journals, recover them, replay them; play an exchange to test against.
 #[derive(Debug, Parser)]
 #[command(name = "kairos", version, after_help = EXAMPLES)]
 struct Cli {
@@ -47,6 +54,12 @@ enum Verb {
     Replay(replay::ReplayArgs),
     /// Ask the drain and its sinks: status, audit, migrate, rebuild.
     Drain(drain::DrainArgs),
+    /// Record raw frames of live feeds into capture files.
+    Record(record::RecordArgs),
+    /// Send back every message of a WebSocket server: drives conformance suites.
+    WsEcho(ws_echo::EchoArgs),
+    /// Play a venue's protocol on loopback, from a seed or from captures, with faults on request.
+    SimExchange(sim_exchange::SimExchangeArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -63,6 +76,8 @@ enum JournalVerb {
     Recover(recover::RecoverArgs),
     /// Copy every frame that still validates into a new journal; the damaged one is not touched.
     Salvage(salvage::SalvageArgs),
+    /// Show which old runs may be removed, and with --apply remove them.
+    Prune(prune::PruneArgs),
     /// Digest over sequence, type, version and payload of every logical frame; equal for equal runs.
     Fingerprint(fingerprint::FingerprintArgs),
 }
@@ -80,6 +95,9 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::Replay(args) => replay::run(&args, &Registry::shipped()),
         Verb::Drain(args) => drain::run(&args),
+        Verb::Record(args) => record::run(&args),
+        Verb::WsEcho(args) => ws_echo::run(&args),
+        Verb::SimExchange(args) => sim_exchange::run(&args),
         Verb::Journal(verb) => match verb {
             JournalVerb::Info(args) => info::run(&args),
             JournalVerb::Verify(args) => verify::run(&args),
@@ -87,6 +105,7 @@ fn main() -> ExitCode {
             JournalVerb::Latency(args) => latency::run(&args),
             JournalVerb::Recover(args) => recover::run(&args),
             JournalVerb::Salvage(args) => salvage::run(&args),
+            JournalVerb::Prune(args) => prune::run(&args),
             JournalVerb::Fingerprint(args) => fingerprint::run(&args),
         },
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use kairos_journal::{Error, Mode, Report, recover};
+use kairos_journal::{Class, Error, Mode, Report, Verdict, recover};
 
 use crate::outcome;
 
@@ -42,13 +42,39 @@ pub(crate) fn run(args: &RecoverArgs) -> ExitCode {
         Ok(report) => outcome::answer(&shown(&report, args.json), ExitCode::SUCCESS),
         Err(error) => {
             let status = outcome::fail(&error);
-            // Refused with reasons: the report is the answer all the same.
-            if let (Error::Refused { report, .. }, true) = (&error, args.json) {
-                return outcome::answer(&shown(report, true), status);
+            match (&error, args.json) {
+                // Refused with reasons: the report is the answer all the same.
+                (Error::Refused { report, .. }, true) => {
+                    outcome::answer(&shown(report, true), status)
+                }
+                (_, true) if error.class() == Class::Damaged => {
+                    outcome::answer(&damaged(&error, args), status)
+                }
+                _ => status,
             }
-            status
         }
     }
+}
+
+/// What no mode repairs in place is found before there is a report: the same first fields, and where.
+fn damaged(error: &Error, args: &RecoverArgs) -> String {
+    let finding = if let Error::Damaged(finding) = error { Some(finding) } else { None };
+    let file = match (finding, error) {
+        (Some(finding), _) => Some(&finding.file),
+        (None, Error::Foreign { file, .. } | Error::Version { file, .. }) => Some(file),
+        _ => None,
+    };
+    let document = serde_json::json!({
+        "verdict": Verdict::Corrupt,
+        "reason": finding.map_or_else(|| error.to_string(), |it| it.reason.clone()),
+        "mode": args.mode,
+        "accept_loss": args.accept_loss,
+        "file": file,
+        "segment": finding.and_then(|it| it.segment),
+        "offset": finding.and_then(|it| it.offset),
+        "kept": null,
+    });
+    document.to_string()
 }
 
 fn shown(report: &Report, json: bool) -> String {

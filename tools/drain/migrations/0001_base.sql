@@ -148,7 +148,8 @@ CREATE TABLE status (
     instrument integer,
     venue      smallint NOT NULL,
     code       smallint NOT NULL,
-    detail     bigint NOT NULL
+    detail     bigint NOT NULL,
+    more       bigint NOT NULL
 );
 CREATE INDEX status_ts ON status USING brin (ts_ns);
 

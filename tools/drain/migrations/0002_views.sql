@@ -137,7 +137,7 @@ SELECT g.seq, g.run, g.ts AS time, i.venue AS exchange, i.symbol, 'gap' AS kind,
                           'found', unsigned_id(g.found)) AS details
 FROM gap g LEFT JOIN instrument i USING (run, instrument)
 UNION ALL
-SELECT s.seq, s.run, s.ts, v.name, i.symbol, word_of('status', s.code), jsonb_build_object('detail', s.detail)
+SELECT s.seq, s.run, s.ts, v.name, i.symbol, word_of('status', s.code), jsonb_build_object('detail', s.detail, 'more', s.more)
 FROM status s
 LEFT JOIN venue v USING (run, venue)
 LEFT JOIN instrument i ON i.run = s.run AND i.instrument = s.instrument

@@ -113,7 +113,7 @@ tables! {
     /// Links of venues, and states of the engine.
     Status "status" [
         may("instrument", Type::Int), must("venue", Type::Small), must("code", Type::Small),
-        must("detail", Type::Big),
+        must("detail", Type::Big), must("more", Type::Big),
     ],
     /// Ticks of the engine's timer.
     Timer "timer" [],
@@ -285,11 +285,12 @@ impl Row {
             News::Gap { reason, expected, found } => {
                 begin(Table::Gap)?.put(instrument).put(reason as i64).bits(expected).bits(found)
             }
-            News::Status { venue, code, detail } => begin(Table::Status)?
+            News::Status { venue, code, detail, more } => begin(Table::Status)?
                 .maybe((event.instrument != InstrumentId::NONE).then_some(instrument))
                 .put(i64::from(venue.0))
                 .put(code as i64)
-                .put(detail),
+                .put(detail)
+                .put(more),
             News::Timer => begin(Table::Timer)?,
             News::Command { verb, argument } => {
                 begin(Table::Command)?.put(verb as i64).put(argument)

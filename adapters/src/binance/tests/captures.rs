@@ -1,54 +1,15 @@
 //! Recorded connections, every frame of them.
 
-use std::collections::BTreeMap;
-
 use kairos_logic::book::{Book, DEPTH_MAX};
-use kairos_logic::event::{Event, Flags, Kind, News};
-use kairos_logic::units::{Price, Qty, Side, Stamp, VenueId};
+use kairos_logic::event::{Kind, News};
+use kairos_logic::units::{Side, Stamp, VenueId};
 
-use crate::binance::{BinanceMarket, Decoded, Decoder, Level, Options};
+use crate::binance::{BinanceMarket, Decoded, Decoder, Options};
 use crate::capture::{Capture, FrameKind};
 use crate::session::{Arrival, MarketSession, Outbox};
+use crate::testing::naive::Naive;
 use crate::testing::{captures, table};
-
-/// The naive book: what every level of every message adds up to.
-#[derive(Default)]
-struct Naive {
-    bids: BTreeMap<Price, Qty>,
-    asks: BTreeMap<Price, Qty>,
-    update: u64,
-    valid: bool,
-}
-
-impl Naive {
-    fn apply(&mut self, event: &Event) {
-        let News::Book { side, price, qty, update, flags } = event.news() else {
-            return;
-        };
-        if flags.has(Flags::CLEAR) {
-            *self = Self { valid: true, ..Self::default() };
-        }
-        assert!(self.valid, "a level before the first snapshot");
-        assert!(self.update <= update, "updates out of order");
-        let levels = match side {
-            Side::Buy => &mut self.bids,
-            Side::Sell => &mut self.asks,
-        };
-        if qty.0 == 0 {
-            levels.remove(&price);
-        } else {
-            levels.insert(price, qty);
-        }
-        self.update = update;
-    }
-
-    fn top(&self) -> Option<(Level, Level)> {
-        let level = |(&price, &qty)| Level { price, qty };
-        let bid = self.bids.last_key_value().map(level)?;
-        let ask = self.asks.first_key_value().map(level)?;
-        Some((bid, ask))
-    }
-}
+use crate::venue::Level;
 
 /// What else is known of one instrument.
 #[derive(Default)]

@@ -1,12 +1,12 @@
 //! The life of a session in lines of data: what comes in, what goes out.
 
 use kairos_logic::book::DEPTH_MIN;
-use kairos_logic::event::{Event, GapReason};
-use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
-use crate::binance::{BinanceMarket, Options, SetupError, TradeStream};
+use crate::binance::{BinanceMarket, Options, TradeStream};
 use crate::session::{Arrival, Fault, MarketSession, Outbox, Reconnect};
-use crate::testing::{table, words};
+use crate::testing::{drive, levels, table};
+use crate::venue::SetupError;
 
 /// A session with its outbox; prices and quantities have no decimals here.
 struct Line {
@@ -25,73 +25,30 @@ impl Line {
         Self { session, out }
     }
 
-    /// One input, `<ms> <what> …`:
-    /// `open`, `close`, `time`, `resync I REASON`, `failed I`, `frame TEXT`,
-    /// `rest TARGET BODY`, `depth I U u levels…` and `snap I|? id levels…` with levels as `b100=1` and `a101=2`.
+    /// One input as [`drive`] knows them, or `depth I U u levels…` and `snap I|? id levels…` with
+    /// levels as `b100=1` and `a101=2`.
     fn feed(&mut self, input: &str) -> Vec<String> {
-        let (ms, input) = input.split_once(' ').unwrap();
-        let at = Nanos(ms.parse::<u64>().unwrap() * 1_000_000);
-        let (what, rest) = input.split_once(' ').unwrap_or((input, ""));
-        let arrival = Arrival { at, recv: Stamp(1), number: at.0 / 1_000_000 };
-        let mut events = Vec::new();
-        let publish = &mut |event: Event| events.push(words(&event));
-        let (session, out) = (&mut self.session, &mut self.out);
-        let fields: Vec<_> = rest.split(' ').collect();
-        match what {
-            "open" => session.on_open(at, out, publish),
-            "close" => session.on_close(at, publish),
-            "time" => session.on_time(at, out, publish),
-            "failed" => session.on_snapshot_failed(at, id(fields[0]).unwrap()),
-            "resync" => session.resync(at, id(fields[0]), GapReason::Dropped, out, publish),
-            "rest" => {
-                let body = fields[1].as_bytes();
-                session.on_rest(arrival, Some(fields[0]), body, out, publish);
+        let fields: Vec<_> = input.split(' ').collect();
+        let text = match fields[..] {
+            [ms, "depth", of, first, last, ref rest @ ..] => {
+                let (symbol, (bids, asks)) = (symbol(of), levels(rest, ""));
+                format!(
+                    r#"{ms} frame {{"e":"depthUpdate","E":5,"s":"{symbol}","U":{first},"u":{last},"b":[{bids}],"a":[{asks}]}}"#
+                )
             }
-            "frame" => session.on_frame(arrival, rest.as_bytes(), out, publish),
-            "depth" => {
-                let (symbol, first, last) = (symbol(fields[0]), fields[1], fields[2]);
-                let (bids, asks) = levels(&fields[3..]);
-                let frame = format!(
-                    r#"{{"e":"depthUpdate","E":5,"s":"{symbol}","U":{first},"u":{last},"b":[{bids}],"a":[{asks}]}}"#
-                );
-                session.on_frame(arrival, frame.as_bytes(), out, publish);
+            [ms, "snap", of, id, ref rest @ ..] => {
+                let (bids, asks) = levels(rest, "");
+                let body = format!(r#"{{"lastUpdateId":{id},"bids":[{bids}],"asks":[{asks}]}}"#);
+                format!("{ms} snapshot {of} {body}")
             }
-            "snap" => {
-                let (bids, asks) = levels(&fields[2..]);
-                let body =
-                    format!(r#"{{"lastUpdateId":{},"bids":[{bids}],"asks":[{asks}]}}"#, fields[1]);
-                session.on_snapshot(arrival, id(fields[0]), body.as_bytes(), out, publish);
-            }
-            _ => panic!("no such input: {what}"),
-        }
-        let texts = out.texts().map(|text| format!("send {text}"));
-        let asked = out.snapshots().iter().map(|it| format!("ask {}", it.path));
-        let again = out.wants_reconnect().map(|why| format!("reconnect {why:?}"));
-        let wishes: Vec<_> = texts.chain(asked).chain(again).collect();
-        out.clear();
-        events.extend(wishes);
-        events
+            _ => input.to_owned(),
+        };
+        drive(&mut self.session, &mut self.out, &text)
     }
-}
-
-fn id(field: &str) -> Option<InstrumentId> {
-    field.parse().ok().map(InstrumentId)
 }
 
 fn symbol(field: &str) -> &'static str {
     ["AAAUSDT", "BBBUSDT", "CCCUSDT", "ZZZUSDT"][field.parse::<usize>().unwrap()]
-}
-
-fn levels(fields: &[&str]) -> (String, String) {
-    let side = |mark: char| {
-        let levels = fields.iter().filter_map(|it| it.strip_prefix(mark));
-        let levels = levels.map(|it| {
-            let (price, qty) = it.split_once('=').unwrap();
-            format!(r#"["{price}","{qty}"]"#)
-        });
-        levels.collect::<Vec<_>>().join(",")
-    };
-    (side('b'), side('a'))
 }
 
 /// Each input with what it leads to.
@@ -110,7 +67,7 @@ const ASK_2: &str = "ask /api/v3/depth?symbol=CCCUSDT&limit=1000";
 #[test]
 fn what_arrives_before_the_snapshot_waits_for_it() {
     let session = check(&[
-        ("0 open", &["65535 connected 0"]),
+        ("0 open", &[]),
         ("1 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("2 depth 0 5 7 b98=1 a101=0", &[]),
         ("3 depth 0 8 8 a103=3", &[]),
@@ -218,7 +175,7 @@ fn a_snapshot_without_a_name_goes_where_its_ids_fit() {
 #[test]
 fn snapshots_are_asked_for_again_and_not_too_often() {
     check(&[
-        ("0 open", &["65535 connected 0"]),
+        ("0 open", &[]),
         ("10 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("20 depth 0 5 5 b99=9", &[]),
         ("900 time", &[]),
@@ -296,9 +253,12 @@ fn a_lost_connection_forgets_everything() {
     check(&[
         ("1 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]),
         ("2 snap 0 4 b100=1", &["0 bid 1@100 u4 snapshot clear last"]),
-        ("3 close", &["65535 disconnected 0"]),
+        (
+            "3 close",
+            &["0 gap disconnected 0 0", "1 gap disconnected 0 0", "2 gap disconnected 0 0"],
+        ),
         ("4 time", &[]),
-        ("2000 open", &["65535 connected 0"]),
+        ("2000 open", &[]),
         ("2001 depth 0 5 5 b98=1", &[ASK_0]),
         ("2002 snap 0 5 b100=1", &["0 bid 1@100 u5 snapshot clear last"]),
     ]);
@@ -462,12 +422,26 @@ fn known_messages_that_are_not_needed_are_counted() {
 #[test]
 fn a_connection_is_replaced_before_the_venue_closes_it() {
     check(&[
-        ("0 open", &["65535 connected 0"]),
+        ("0 open", &[]),
         ("1 snap 0 4", &["0 bid 0@0 u4 snapshot clear last"]),
         ("1 snap 1 4", &["1 bid 0@0 u4 snapshot clear last"]),
         ("1 snap 2 4", &["2 bid 0@0 u4 snapshot clear last"]),
+        ("85799998 alive", &[]),
         ("85799999 time", &[]),
         ("85800000 time", &["reconnect Age"]),
+    ]);
+}
+
+#[test]
+fn a_connection_that_gives_no_sign_of_life_is_given_up() {
+    check(&[
+        ("0 open", &[]),
+        ("1 snap 0 4", &["0 bid 0@0 u4 snapshot clear last"]),
+        ("1 snap 1 4", &["1 bid 0@0 u4 snapshot clear last"]),
+        ("1 snap 2 4", &["2 bid 0@0 u4 snapshot clear last"]),
+        ("20000 alive", &[]),
+        ("64999 time", &[]),
+        ("65000 time", &["reconnect Silent"]),
     ]);
 }
 
@@ -539,6 +513,6 @@ fn what_no_connection_can_serve_is_refused() {
     let foreign = |id| Some(SetupError::ForeignInstrument { id });
     assert_eq!(refused(1, &ids), foreign(ids[0]));
     assert_eq!(refused(0, &[InstrumentId(7)]), foreign(InstrumentId(7)));
-    let found = SetupError::TooManyStreams { found: 1_026 };
+    let found = SetupError::TooManyStreams { found: 1_026, limit: 1_024 };
     assert_eq!(refused(0, &[ids[0]; 342]), Some(found));
 }

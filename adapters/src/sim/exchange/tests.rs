@@ -3,12 +3,13 @@
 use kairos_logic::book::{Book, Level};
 use kairos_logic::event::{Event, Flags, News};
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{InstrumentId, Nanos, Stamp, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, Side, Stamp, VenueId};
 
 use super::*;
-use crate::binance::instruments::{Fees, parse_list};
+use crate::binance::instruments::parse_list;
 use crate::binance::{BinanceMarket, Options};
 use crate::session::{Arrival, MarketSession, Outbox};
+use crate::venue::listing::Fees;
 
 fn exchange(seed: u64) -> Exchange {
     Exchange::new(ExchangeOptions { seed, ..ExchangeOptions::default() })

@@ -15,7 +15,10 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) fn new(capacity: usize, latency_ns: u64) -> Self {
-        Self { queue: VecDeque::with_capacity(capacity), capacity, latency_ns }
+        // Written once, so that its memory is there: the queue wanders through all of it.
+        let mut queue = VecDeque::from(vec![Event::default(); capacity]);
+        queue.clear();
+        Self { queue, capacity, latency_ns }
     }
 
     /// How many more reports fit.

@@ -2,11 +2,14 @@
 //! with what it waits for, or fails after a minute.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::*;
 use crate::net::NetError;
-use crate::net::rest::{Rest, RestOptions};
-use crate::net::websocket::{ConnectOptions, Connection, Polled};
+use crate::net::rest::{Method, Rest, RestOptions};
+use crate::net::tls::Tls;
+use crate::net::websocket::{ConnectOptions, Connection, Heard, Polled};
+use crate::sim::exchange::{Exchange, Frame};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -28,8 +31,16 @@ fn all_streams() -> Vec<String> {
     Exchange::SYMBOLS.iter().flat_map(streams).collect()
 }
 
+fn tls() -> Tls {
+    Tls::new(None).unwrap()
+}
+
+fn start_rest(base: &str) -> Result<Rest, NetError> {
+    Rest::start(base, RestOptions::default(), &tls())
+}
+
 fn connect(url: &str) -> Connection {
-    Connection::connect(url, ConnectOptions::default()).unwrap()
+    Connection::connect(url, ConnectOptions::default(), &tls()).unwrap()
 }
 
 fn connect_to_all(server: &Server) -> Connection {
@@ -43,7 +54,11 @@ fn texts(connection: &mut Connection, count: usize) -> Vec<String> {
     let (mut texts, start) = (Vec::new(), Instant::now());
     while texts.len() < count {
         assert!(start.elapsed() < PATIENCE, "{} of {count}", texts.len());
-        let mut keep = |text: &[u8]| texts.push(String::from_utf8(text.to_vec()).unwrap());
+        let mut keep = |heard: Heard<'_>| {
+            if let Heard::Text(text) = heard {
+                texts.push(String::from_utf8(text.to_vec()).unwrap());
+            }
+        };
         if connection.poll(&mut keep).unwrap() == Polled::Idle {
             connection.wait(Duration::from_millis(100)).unwrap();
         }
@@ -69,8 +84,8 @@ fn generated(count: usize) -> Vec<Frame> {
 }
 
 fn get(server: &Server, path: &str) -> Result<Vec<u8>, NetError> {
-    let mut rest = Rest::start(&server.rest_url(), RestOptions::default()).unwrap();
-    assert!(rest.request(7, Arc::from(path)));
+    let mut rest = start_rest(&server.rest_url()).unwrap();
+    assert!(rest.request(7, Method::Get, Arc::from(path)));
     let reply = rest.wait(PATIENCE).unwrap();
     assert_eq!((reply.tag, &*reply.path, rest.in_flight()), (7, path, 0));
     reply.body
@@ -187,21 +202,23 @@ fn what_cannot_be_reached_is_named_in_one_line() {
         ("nonsense", "nonsense: no scheme; an address is"),
         ("ws://", "ws://: no host; an address is"),
         ("ws://[::1]:99999/", "ws://[::1]:99999/: port is not in 0..=65535"),
-        ("wss://127.0.0.1/", "127.0.0.1: scheme wss; this build speaks ws"),
+        ("https://127.0.0.1/", "127.0.0.1: scheme https; wanted ws:// (to this host only) or"),
         ("ws://192.0.2.1:80/x", "192.0.2.1:80: 192.0.2.1 is not a loopback address"),
         (silent.as_str(), "wanted a WebSocket handshake"),
-        (wrong_path.as_str(), "wanted a WebSocket handshake"),
+        (wrong_path.as_str(), ": HTTP status 404 "),
         ("ws://127.0.0.1:1/", "127.0.0.1:1: Connection refused"),
     ];
     let options =
         ConnectOptions { timeout: Duration::from_millis(200), ..ConnectOptions::default() };
     for (url, want) in cases {
-        let error = Connection::connect(url, options).unwrap_err().to_string();
+        let error = Connection::connect(url, options, &tls()).unwrap_err().to_string();
         assert!(error.contains(want) && !error.contains('\n'), "{url}: {error}");
     }
-    let error = Rest::start("https://127.0.0.1/", RestOptions::default()).unwrap_err();
-    assert!(matches!(error, NetError::NoTls { plain: "http", .. }), "{error}");
-    let error = Rest::start("http://192.0.2.1/", RestOptions::default()).unwrap_err();
+    let error = start_rest("wss://127.0.0.1/").unwrap_err();
+    assert!(matches!(error, NetError::Scheme { .. }), "{error}");
+    let mut rest = start_rest("http://192.0.2.1/").unwrap();
+    assert!(rest.request(1, Method::Get, Arc::from("/x")));
+    let error = rest.wait(PATIENCE).unwrap().body.unwrap_err();
     assert!(matches!(error, NetError::NotLoopback { .. }), "{error}");
 }
 
@@ -210,9 +227,9 @@ fn a_full_queue_of_requests_refuses_without_waiting() {
     // A server that accepts nothing: the first request hangs, the rest wait in the queue.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", silent.local_addr().unwrap());
-    let mut rest = Rest::start(&base, RestOptions::default()).unwrap();
+    let mut rest = start_rest(&base).unwrap();
     let path: Arc<str> = Arc::from("/x");
-    let taken = (0..5_000).take_while(|&tag| rest.request(tag, Arc::clone(&path)));
+    let taken = (0..5_000).take_while(|&tag| rest.request(tag, Method::Get, Arc::clone(&path)));
     let taken = taken.count();
     assert!((1_024..=1_025).contains(&taken), "{taken}");
     assert_eq!(rest.in_flight(), taken);

@@ -27,8 +27,9 @@ pub use self::drain::{Drain, Migrate, Parquet, Postgres, Redis, Timescale, Tls};
 pub use self::instruments::Description;
 pub use self::load::Sources;
 pub use self::model::{
-    Engine, Execution, ExecutionMode, Feed, Gate, InstrumentSpec, Journal, LagAction, Logging,
-    MakerModel, MarketData, NotReady, Pace, Paper, Profile, RecoverMode, Strategy, Venue,
+    Engine, Execution, ExecutionMode, Feed, Gate, HotRing, InstrumentSpec, Journal, LagAction,
+    Logging, MakerModel, MarketData, NotReady, Pace, Paper, Placement, Profile, RecoverMode,
+    Retention, Strategy, Venue,
 };
 pub use self::problem::{Origin, Problem};
 pub use self::tree::{Node, Value};

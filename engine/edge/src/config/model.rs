@@ -88,11 +88,63 @@ pub enum RecoverMode {
     PointInTime,
 }
 
+/// Where segments lie while they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// On disk, in the journal's directory.
+    Direct,
+    /// In a ring in memory, which the archiver copies to the journal's directory.
+    Hot(HotRing),
+}
+
+impl Placement {
+    /// The name used in the configuration.
+    #[must_use]
+    pub const fn text(&self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Hot(_) => "hot",
+        }
+    }
+}
+
+/// The ring of placement `hot`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HotRing {
+    /// Its directory, on a memory file system.
+    pub dir: PathBuf,
+    /// Segments in it. In 4..=64.
+    pub segments: usize,
+    /// How long the start waits for the archiver, and the end for the last of it, in milliseconds.
+    pub archiver_wait_ms: u64,
+}
+
+/// What the archiver does with sealed segments. Every bound that is not written keeps more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Level of zstd for sealed segments; `None` leaves them as they are.
+    pub compress: Option<i32>,
+    /// Days after which a run may go.
+    pub keep_days: Option<u64>,
+    /// Bytes of sealed segments above which the oldest runs may go.
+    pub max_bytes: Option<u64>,
+    /// Bytes of the newest sealed segments that always stay.
+    pub keep_bytes_min: u64,
+    /// How long ago a sink must have passed what goes, in seconds.
+    pub prune_safety_s: u64,
+    /// Sinks without whose position nothing goes.
+    pub required_sinks: Vec<String>,
+}
+
 /// `[journal]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
     /// The journal's directory.
     pub dir: PathBuf,
+    /// Where segments lie while they are written.
+    pub placement: Placement,
+    /// What becomes of sealed segments in the archive.
+    pub retention: Retention,
     /// Bytes of a segment. A power of two, at least 2 MiB.
     pub segment_bytes: u64,
     /// What an order waits for.
@@ -126,6 +178,8 @@ pub struct Journal {
 /// Where a venue's market data comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarketData {
+    /// The venue itself.
+    Live,
     /// Capture files.
     Capture,
     /// The seeded exchange.
@@ -165,6 +219,19 @@ pub struct Venue {
     pub captures: Vec<PathBuf>,
     /// How fast they are read.
     pub pace: Pace,
+    /// Address of the public market data streams; `None` for the venue's own.
+    pub ws_public_url: Option<String>,
+    /// Address of the REST interface; `None` for the venue's own.
+    pub rest_url: Option<String>,
+    /// PEM file of certificate authorities that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long the kernel polls the device in a read that finds nothing, in microseconds; 0 leaves
+    /// it to the system.
+    pub busy_poll_us: u32,
+    /// Whether segments are acknowledged at once.
+    pub quick_ack: bool,
+    /// Whether the kernel stamps what arrives.
+    pub kernel_stamps: bool,
     /// Fee of orders that rested, in parts per million; negative is a rebate.
     pub maker_fee_ppm: i32,
     /// Fee of orders that took, in parts per million.
@@ -260,6 +327,12 @@ pub struct Feed {
     /// Levels kept on each side of a book. In 1..=4 096; a book keeps 40 at least, to know when too
     /// few are left.
     pub orderbook_depth: usize,
+    /// First wait before connecting again, in milliseconds; doubles with each attempt.
+    pub reconnect_initial_ms: u64,
+    /// Longest wait before connecting again, in milliseconds.
+    pub reconnect_max_ms: u64,
+    /// Attempts in a row before a connection is given up; 0 is without end.
+    pub reconnect_max_attempts: u32,
 }
 
 /// `[logging]`

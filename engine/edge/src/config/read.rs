@@ -11,8 +11,9 @@ use kairos_logic::units::{MONEY_SCALE, Money, SCALE_MAX, StrategyId};
 use super::Config;
 use super::cores::{Cores, Seat, Wait};
 use super::model::{
-    Engine, Execution, ExecutionMode, Feed, Gate, InstrumentSpec, Journal, LagAction, Logging,
-    MakerModel, MarketData, NotReady, Pace, Paper, Profile, RecoverMode, Strategy, Venue,
+    Engine, Execution, ExecutionMode, Feed, Gate, HotRing, InstrumentSpec, Journal, LagAction,
+    Logging, MakerModel, MarketData, NotReady, Pace, Paper, Placement, Profile, RecoverMode,
+    Retention, Strategy, Venue,
 };
 use super::problem::Problem;
 use super::section::{Log, Section, decimal};
@@ -22,7 +23,7 @@ use super::tree::{self, Node, Table, Value};
 const ANY: RangeInclusive<u64> = 0..=i64::MAX.unsigned_abs();
 const MIB: u64 = 1 << 20;
 /// Venues that this build has a protocol for.
-const VENUES: [&str; 1] = ["binance"];
+const VENUES: [&str; 5] = ["binance", "okx", "coinbase", "kraken", "kucoin"];
 
 /// Checks a merged tree. The configuration is there whenever the tree could be read at all; it is
 /// one to believe only without problems.
@@ -222,18 +223,15 @@ fn cpu(section: &Section<'_>, key: &str, node: &Node, usable: Option<&[u16]>) ->
 }
 
 fn journal(mut section: Section<'_>, engine: &str) -> Journal {
-    let placement = section.choice("placement", "direct", &[("direct", "direct"), ("hot", "hot")]);
-    if let ("hot", Some(node)) = (placement, section.find("placement")) {
-        let rule = "the memory ring needs the archiver of the drain, which is not part of this \
-                    build; use \"direct\"";
-        section.wrong("placement", node, rule);
-    }
+    let placement = placement(&mut section, engine);
     let dir = section
         .text("dir")
         .map_or_else(|| PathBuf::from(format!("/var/lib/kairos/{engine}/journal")), PathBuf::from);
     let recover = recover(section.section("recover"));
     let journal = Journal {
         dir,
+        placement,
+        retention: retention(&mut section),
         segment_bytes: segment_bytes(&mut section),
         gate: section.choice(
             "gate",
@@ -271,6 +269,30 @@ fn journal(mut section: Section<'_>, engine: &str) -> Journal {
     };
     section.finish();
     journal
+}
+
+fn placement(section: &mut Section<'_>, engine: &str) -> Placement {
+    let is_hot = section.choice("placement", false, &[("direct", false), ("hot", true)]);
+    let dir = section.text("hot_dir");
+    let ring = HotRing {
+        dir: dir.map_or_else(|| PathBuf::from(format!("/run/kairos-hot/{engine}")), PathBuf::from),
+        segments: usize::try_from(section.integer("hot_segments", 8, 4..=64)).unwrap_or(8),
+        archiver_wait_ms: section.integer("archiver_wait_ms", 10_000, 1..=3_600_000),
+    };
+    // Checked in any case: one layer may describe the ring, and another one choose.
+    if is_hot { Placement::Hot(ring) } else { Placement::Direct }
+}
+
+fn retention(section: &mut Section<'_>) -> Retention {
+    let level = section.integer("compress", 3, 0..=19);
+    Retention {
+        compress: i32::try_from(level).ok().filter(|level| *level > 0),
+        keep_days: section.integer_if("keep_days", 1..=36_500),
+        max_bytes: section.integer_if("max_mib", 1..=1 << 30).map(|mib| mib * MIB),
+        keep_bytes_min: section.integer("keep_mib_min", 0, 0..=1 << 30) * MIB,
+        prune_safety_s: section.integer("prune_safety_s", 3_600, 0..=7_200),
+        required_sinks: section.texts("required_sinks").unwrap_or_default(),
+    }
 }
 
 /// `segment_mib`, or `segment_bytes` for who counts in bytes.
@@ -319,7 +341,15 @@ fn venue(name: String, mut section: Section<'_>) -> Venue {
         section
             .missing("enabled", format!("this build has no protocol for {name}; it has {known}"));
     }
-    let market_data = market_data(&mut section);
+    let words =
+        [("live", MarketData::Live), ("capture", MarketData::Capture), ("sim", MarketData::Sim)];
+    let market_data = section.choice("market_data", MarketData::Live, &words);
+    let ws_public_url = address(&mut section, "ws_public_url", ["ws", "wss"]);
+    let rest_url = address(&mut section, "rest_url", ["http", "https"]);
+    let ca_file = section.text("ca_file").map(PathBuf::from);
+    let busy_poll_us = section.integer("busy_poll_us", 0, 0..=1_000_000);
+    let quick_ack = section.boolean("quick_ack", false);
+    let kernel_stamps = section.boolean("kernel_stamps", false);
     let execution = section.choice("execution", "paper", &[("paper", "paper"), ("live", "live")]);
     if let ("live", Some(node)) = (execution, section.find("execution")) {
         let rule = "live orders are not part of this build; use \"paper\"";
@@ -359,28 +389,33 @@ fn venue(name: String, mut section: Section<'_>) -> Venue {
         instruments,
         captures: captures.into_iter().map(PathBuf::from).collect(),
         pace,
+        ws_public_url,
+        rest_url,
+        ca_file,
+        busy_poll_us: u32::try_from(busy_poll_us).unwrap_or(0),
+        quick_ack,
+        kernel_stamps,
         maker_fee_ppm: i32::try_from(maker).unwrap_or(200),
         taker_fee_ppm: i32::try_from(taker).unwrap_or(400),
     }
 }
 
-/// The one place that says what this build cannot connect to.
-fn market_data(section: &mut Section<'_>) -> MarketData {
-    let words =
-        [("live", None), ("capture", Some(MarketData::Capture)), ("sim", Some(MarketData::Sim))];
-    // Without the key the venue would be live.
-    let chosen = section.choice("market_data", None, &words);
-    let rule = "live sockets are not part of this build; use \"capture\" or \"sim\"";
-    match (chosen, section.find("market_data")) {
-        (Some(data), _) => return data,
-        (None, None) => section.missing("market_data", "must be \"capture\" or \"sim\""),
-        (None, Some(node)) => {
-            if matches!(&node.value, Value::Text(text) if text.eq_ignore_ascii_case("live")) {
-                section.wrong("market_data", node, rule);
-            }
-        }
+/// An address that must begin with one of two schemes; what is behind it is judged when it is used.
+fn address(
+    section: &mut Section<'_>,
+    key: &'static str,
+    [plain, encrypted]: [&str; 2],
+) -> Option<String> {
+    let text = section.text(key)?;
+    let known = [plain, encrypted].iter().any(|scheme| {
+        let rest = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+        rest.is_some_and(|rest| !rest.is_empty())
+    });
+    if !known && let Some(node) = section.find(key) {
+        let rule = format!("must begin with {encrypted}://, or with {plain}:// to this host");
+        section.wrong(key, node, rule);
     }
-    MarketData::Sim
+    Some(text)
 }
 
 fn pace(section: &mut Section<'_>) -> Pace {
@@ -626,11 +661,15 @@ fn span(section: &mut Section<'_>, ns: &'static str, ms: &'static str, default: 
 }
 
 fn feed(mut section: Section<'_>) -> Feed {
+    let attempts = section.integer("reconnect_max_attempts", 0, 0..=1_000_000);
     let depth = section.integer("orderbook_depth", 4_096, 1..=4_096);
     let feed = Feed {
         hold_ms: section.integer("hold_ms", 50, 0..=60_000),
         stale_after_ms: section.integer("stale_after_ms", 5_000, 0..=86_400_000),
         orderbook_depth: usize::try_from(depth).unwrap_or(4_096),
+        reconnect_initial_ms: section.integer("reconnect_initial_ms", 250, 1..=60_000),
+        reconnect_max_ms: section.integer("reconnect_max_ms", 10_000, 1..=3_600_000),
+        reconnect_max_attempts: u32::try_from(attempts).unwrap_or(0),
     };
     section.finish();
     feed

@@ -65,8 +65,17 @@ fn every_problem_is_one_line_with_key_value_rule_and_place() {
     );
     check("enabled = 1", "venues.binance.enabled = 1: must be true or false (k.toml:8)");
     check(
-        "[journal]\nplacement = \"hot\"",
-        "journal.placement = \"hot\": the memory ring needs the archiver of the drain, which is not part of this build; use \"direct\" (k.toml:9)",
+        "[journal]\nplacement = \"hit\"",
+        "journal.placement = \"hit\": must be \"direct\" or \"hot\" (k.toml:9)",
+    );
+    check(
+        "[journal]\nplacement = \"hot\"\nhot_segments = 3",
+        "journal.hot_segments = 3: must be a whole number from 4 to 64 (k.toml:10)",
+    );
+    check("[journal]\nplacement = \"hot\"\nhot_dir = \"/mnt/hot\"", "");
+    check(
+        "[journal]\nkeep_days = 0",
+        "journal.keep_days = 0: must be a whole number from 1 to 36500 (k.toml:9)",
     );
     check(
         "[journal]\nsegment_mib = 3",
@@ -165,9 +174,23 @@ fn problems_of_the_engine_and_its_venues_are_lines_too() {
         "[engine]\nseed = -1",
         "engine.seed = -1: must be a whole number of at least 0 (k.toml:2)",
     );
+    check("[venues.binance]\nmarket_data = \"live\"\ninstruments = [\"A\"]", "");
+    check("[venues.binance]\ninstruments = [\"A\"]", "");
     check(
-        "[venues.binance]\nmarket_data = \"live\"\ninstruments = [\"A\"]",
-        "venues.binance.market_data = \"live\": live sockets are not part of this build; use \"capture\" or \"sim\" (k.toml:2)",
+        "[venues.binance]\nmarket_data = \"alive\"\ninstruments = [\"A\"]",
+        "venues.binance.market_data = \"alive\": must be \"live\" or \"capture\" or \"sim\" (k.toml:2)",
+    );
+    check(
+        "[venues.binance]\nws_public_url = \"https://a\"\ninstruments = [\"A\"]",
+        "venues.binance.ws_public_url = \"https://a\": must begin with wss://, or with ws:// to this host (k.toml:2)",
+    );
+    check(
+        "[venues.binance]\nrest_url = \"a.example\"\ninstruments = [\"A\"]",
+        "venues.binance.rest_url = \"a.example\": must begin with https://, or with http:// to this host (k.toml:2)",
+    );
+    check(
+        "[feed]\nreconnect_initial_ms = 0",
+        "feed.reconnect_initial_ms = 0: must be a whole number from 1 to 60000 (k.toml:2)",
     );
     check(
         "[venues.binance]\nmarket_data = \"capture\"\ninstruments = [\"A\"]",
@@ -182,16 +205,12 @@ fn problems_of_the_engine_and_its_venues_are_lines_too() {
         "venues.binance.instruments = []: must name at least one symbol of the venue (k.toml:3)",
     );
     check(
-        "[venues.binance]\ninstruments = [\"A\"]",
-        "venues.binance.market_data: must be \"capture\" or \"sim\"",
-    );
-    check(
-        "[venues.okx]\nmarket_data = \"sim\"\ninstruments = [\"A\"]",
-        "venues.okx.enabled: this build has no protocol for okx; it has binance",
+        "[venues.bitmex]\nmarket_data = \"sim\"\ninstruments = [\"A\"]",
+        "venues.bitmex.enabled: this build has no protocol for bitmex; it has binance, okx, coinbase, kraken, kucoin",
     );
     check("venues = 3", "venues = 3: must be a section with keys of its own (k.toml:1)");
     // A venue that is off is not judged.
-    check("[venues.okx]\nenabled = false\nmarket_data = \"live\"", "");
+    check("[venues.bitmex]\nenabled = false\nmarket_data = \"live\"", "");
     check("[drain.parquet]\nanything = 1\n[gateway]\nport = 2", "");
 }
 

@@ -1,7 +1,7 @@
 //! Which fields events and decisions have.
 
 use kairos_logic::code::Code;
-use kairos_logic::event::{Event, Flags, News, ReportState};
+use kairos_logic::event::{Event, Flags, News, ReportState, StatusCode};
 use kairos_logic::order::{Action, Decision, OrderFlags, OrderType, Verdict};
 use kairos_logic::risk::Trigger;
 use kairos_logic::units::{
@@ -105,10 +105,7 @@ impl Renderer {
                 put("expected", Cell::Count(expected));
                 put("found", Cell::Count(found));
             }
-            News::Status { code, detail, .. } => {
-                put("status", Cell::Text(code.text()));
-                put("detail", Cell::Signed(detail));
-            }
+            News::Status { code, detail, more, .. } => status(code, detail, more, put),
             News::Command { verb, argument } => {
                 put("verb", Cell::Text(verb.text()));
                 put("argument", Cell::Signed(argument));
@@ -205,6 +202,32 @@ fn report(news: &News, scales: (u8, u8), put: &mut Put<'_>) {
         | News::Config { .. }
         | News::Nothing => {}
     }
+}
+
+fn status(code: StatusCode, detail: i64, more: i64, put: &mut Put<'_>) {
+    put("status", Cell::Text(code.text()));
+    if code == StatusCode::Said {
+        let words = Event::words_of(detail, more);
+        let words = String::from_utf8_lossy(&words);
+        put("text", Cell::Text(words.trim_end_matches('\0')));
+        return;
+    }
+    put("detail", Cell::Signed(detail));
+    if is_of_link(code) {
+        put("link", Cell::Signed(more));
+    }
+}
+
+/// Whether `more` of such a status is the number of a connection.
+const fn is_of_link(code: StatusCode) -> bool {
+    code as u8 >= StatusCode::LinkFrames as u8
+        || matches!(
+            code,
+            StatusCode::LinkUp
+                | StatusCode::LinkDown
+                | StatusCode::LinkRefused
+                | StatusCode::LinkReplaced
+        )
 }
 
 fn order(it: &Decision, scales: (u8, u8), put: &mut Put<'_>) {

@@ -348,9 +348,9 @@ fn names_of_others_are_escaped_and_unknown_ids_are_numbers() {
     assert_eq!(value["instrument"], "A\"\\\n,ü");
     assert!(row.starts_with("1,trade,binance,\"A\"\"\\\n,ü\",1000,"), "{row}");
     let strange = Event::trade(AT, AT, InstrumentId(9), Price(15), Qty(1), 1, Side::Buy);
-    let value = event_value(3, &strange, &table);
+    let value = renderer.event_value(3, &strange);
     assert_eq!((&value["instrument"], &value["price"]), (&"#9".into(), &"15".into()));
-    let value = decision_value(4, &decision(), &table);
+    let value = renderer.decision_value(4, &decision());
     assert_eq!((&value["strategy"], &value["seq"]), (&"#0".into(), &4.into()));
     assert!(value.get("stamps").is_none());
 }

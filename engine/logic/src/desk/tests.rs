@@ -84,6 +84,24 @@ fn a_denied_cancel_does_not_end_an_order_that_has_left() {
 }
 
 #[test]
+fn a_cancel_that_crossed_the_end_of_its_order_is_no_fault() {
+    let faults = |answers: &str| {
+        let maker = spec(0, "market_maker", &[0], Params::new());
+        let mut rig = rig(vec![maker]);
+        let asked = rig.run("q 99.99/100.01; s 1; a 1; s 2; a 2; halt");
+        assert!(asked.contains("cancel 1"), "{asked}");
+        rig.run(answers);
+        rig.desk.counts().faults
+    };
+    // Filled while its cancel was under way: the venue refuses what is over.
+    assert_eq!(faults("f 1; x 1"), 0);
+    assert_eq!(faults("c 1; x 1"), 0);
+    // Any other answer to what is over is.
+    assert_eq!(faults("f 1; c 1"), 1);
+    assert_eq!(faults("f 1; a 1"), 1);
+}
+
+#[test]
 fn a_strategy_that_is_switched_off_keeps_watching_but_enters_nothing() {
     let mut rig = rig(vec![momentum(0, &[0])]);
     assert_eq!(rig.run("t 100; off 0; t 101"), "");

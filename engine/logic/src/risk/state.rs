@@ -108,6 +108,10 @@ impl Switches {
         }
     }
 
+    pub(super) const fn lasting_state(&self) -> RiskState {
+        if self.killed { RiskState::Killed } else { self.base }
+    }
+
     pub(super) const fn equity(&self) -> Option<Money> {
         self.equity
     }

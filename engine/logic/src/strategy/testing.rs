@@ -9,6 +9,7 @@
 //! | `timer 500` | a timer 500 ms after the step before |
 //! | `f 1`, `f 1 0.5@99` | order 1 fills: all at its limit (or the touch), or so much at 99 |
 //! | `s 1` `a 1` `c 1` `r 1` `d 1` `u 1` | order 1 is sent, acked, cancelled, rejected, denied, unknown |
+//! | `x 1` | a cancel of order 1 is refused |
 //! | `gap` `up` `down` | a gap of the book; the venue's link |
 //! | `halt` `resume` `kill` | commands; `off 0`, `on 0` switch a strategy |
 //!
@@ -183,6 +184,7 @@ impl Rig {
             "r" => report(ReportState::Rejected, Code::VenueRejected),
             "d" => report(ReportState::Denied, Code::InsufficientCash),
             "u" => report(ReportState::Unknown, Code::OrderTimeout),
+            "x" => report(ReportState::CancelRejected, Code::UnknownOrder),
             "f" => self.fill(&intent, fill),
             _ => panic!("no such step: {verb}"),
         }

@@ -38,10 +38,8 @@ pub type CaptureFault = Arc<OnceLock<CaptureError>>;
 pub struct CaptureParts {
     /// The files of all venues, merged by receive time.
     pub lines: Merge,
-    /// The session of each venue, by place; `venue_of_source` maps a file to it.
+    /// The session of each file, by place: a file is one connection.
     pub sessions: Vec<Box<dyn MarketSession>>,
-    /// The session's place for each source of `lines`.
-    pub venue_of_source: Vec<usize>,
     /// How fast.
     pub pace: Pace,
     /// Nanoseconds between timer ticks; 0 is none.
@@ -60,7 +58,6 @@ pub struct CaptureParts {
 pub struct CaptureFeed {
     sink: Sink,
     speakers: Vec<Speaker>,
-    venue_of_source: Vec<usize>,
     lines: Merge,
     /// Receive time of the next line; `None` when the captures have ended.
     next_line: Option<Nanos>,
@@ -118,7 +115,6 @@ impl CaptureFeed {
             pacer: Pacer::new(parts.pace, clock.clone()),
             sink: Sink::new(door, clock),
             speakers: parts.sessions.into_iter().map(Speaker::new).collect(),
-            venue_of_source: parts.venue_of_source,
             lines: parts.lines,
             next_line: None,
             next_tick: None,
@@ -160,6 +156,7 @@ impl CaptureFeed {
     }
 
     fn open(&mut self) {
+        self.tell_venues(StatusCode::Connected);
         let Self { sink, speakers, now, .. } = self;
         for speaker in speakers {
             speaker.session.on_open(*now, &mut speaker.outbox, &mut |event| sink.put(event));
@@ -190,14 +187,13 @@ impl CaptureFeed {
     }
 
     fn take_line(&mut self) {
-        let Self { sink, speakers, lines, venue_of_source, fault, meters, number, .. } = self;
+        let Self { sink, speakers, lines, fault, meters, number, .. } = self;
         match lines.next() {
             Ok(Some(frame)) => {
-                let venue = venue_of_source.get(frame.source).copied().unwrap_or(0);
-                if let Some(speaker) = speakers.get_mut(venue) {
+                if let Some(speaker) = speakers.get_mut(frame.source) {
                     hear(&frame, speaker, sink);
                     let feed = meters.feeds.get(*number);
-                    if let Some(meter) = feed.and_then(|it| it.venues.get(venue)) {
+                    if let Some(meter) = feed.and_then(|it| it.venues.get(frame.source)) {
                         tell(meter, speaker.session.counters(), frame.bytes.len(), frame.recv);
                     }
                 }
@@ -278,17 +274,25 @@ impl CaptureFeed {
         self.meters.virtual_now.set(self.now.0);
     }
 
-    fn send_stop(&mut self) {
+    /// Says the same of every venue, once.
+    fn tell_venues(&mut self, code: StatusCode) {
         let Self { sink, speakers, now, .. } = self;
-        if self.next_line.is_none() && !self.end_told {
-            self.end_told = true;
-            sink.begin();
-            for Speaker { session, .. } in speakers {
-                let (none, venue) = (InstrumentId::NONE, session.venue());
-                sink.put(Event::status(*now, none, venue, StatusCode::EndOfCapture, 0));
+        let mut told = None;
+        for Speaker { session, .. } in speakers {
+            let venue = session.venue(); // files of one venue stand together
+            if told.replace(venue) != Some(venue) {
+                sink.put(Event::status(*now, InstrumentId::NONE, venue, code, 0));
             }
         }
-        self.stop_sent = sink.offer(Event::command(*now, Verb::Stop, 0));
+    }
+
+    fn send_stop(&mut self) {
+        if self.next_line.is_none() && !self.end_told {
+            self.end_told = true;
+            self.sink.begin();
+            self.tell_venues(StatusCode::EndOfCapture);
+        }
+        self.stop_sent = self.sink.offer(Event::command(self.now, Verb::Stop, 0));
     }
 
     fn finish(&self) {

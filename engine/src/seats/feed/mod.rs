@@ -4,7 +4,7 @@
 //! reads capture files under a virtual clock, and one that polls sockets.
 
 pub mod capture;
-pub mod socket;
+pub mod live;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use kairos_logic::units::{InstrumentId, Nanos};
 
 use crate::clock::Clock;
 use crate::meter::{Meters, VenueMeter};
-use crate::ring::FeedDoor;
+use crate::ring::{self, FeedDoor};
 
 /// Events of one frame that may wait for room: a snapshot of 5 000 levels a side and the changes
 /// that were buffered for it, several times over. Grows beyond it only for a larger snapshot.
@@ -34,7 +34,7 @@ struct Sink {
 
 impl Sink {
     fn new(door: FeedDoor, clock: Clock) -> Self {
-        Self { door, held: VecDeque::with_capacity(HELD_SLOTS), clock, in_after: 0, first: true }
+        Self { door, held: ring::queue(HELD_SLOTS), clock, in_after: 0, first: true }
     }
 
     /// A new frame begins: its first event is stamped, and the last of a multi-level change. Those
@@ -118,6 +118,17 @@ impl Broken {
     }
 }
 
+impl Broken {
+    /// Whether this book broke since the last call, and why.
+    fn take_of(&self, instrument: InstrumentId) -> Option<GapReason> {
+        let book = self.books.get(instrument.index())?;
+        if book.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        GapReason::from_number(i64::from(book.swap(0, Ordering::Relaxed)))
+    }
+}
+
 /// A venue's session with what it wants done.
 struct Speaker {
     session: Box<dyn MarketSession>,
@@ -144,7 +155,14 @@ fn publish_wanted(sink: &mut Sink, meters: &Meters, at: Nanos) {
 /// Whether an event says that a link went up or down: what a feed must not drop with its data.
 fn is_link(event: &Event) -> bool {
     let News::Status { code, .. } = event.news() else { return false };
-    matches!(code, StatusCode::Connected | StatusCode::Disconnected)
+    matches!(
+        code,
+        StatusCode::Connected
+            | StatusCode::Disconnected
+            | StatusCode::LinkUp
+            | StatusCode::LinkDown
+            | StatusCode::LinkReplaced
+    )
 }
 
 /// Tells the stats page what a session has counted after a frame of so many bytes.

@@ -1,10 +1,8 @@
 //! Journals to look at: one that the engine wrote, and ones written frame by frame.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kairos_adapters::sim::exchange::{Exchange, ExchangeOptions};
 use kairos_edge::config::Config;
 use kairos_edge::frames::{self, Cold, StrategyName};
 use kairos_engine::pin;
@@ -19,8 +17,8 @@ use kairos_logic::strategy::Registry;
 use kairos_logic::units::{Money, Price, Qty, Stamp, VenueId};
 use tempfile::TempDir;
 
-/// When the capture of the seeded exchange begins.
-pub(crate) const START_NS: u64 = 1_700_000_000_000_000_000;
+pub(crate) use crate::seeded::START_NS;
+use crate::seeded::{INSTRUMENTS, capture};
 
 /// A journal that the engine wrote from two seconds of the seeded exchange, in a directory of its
 /// own. `strategies` are TOML tables.
@@ -43,7 +41,7 @@ instruments = [\"BTCUSDT\", \"ETHUSDT\"]
 impl Traded {
     pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let capture = capture(dir.path());
+        let capture = capture(dir.path(), 7, 2);
         let this = Self { dir };
         let cpu = *pin::usable_cpus().unwrap().last().unwrap();
         let text = format!(
@@ -73,59 +71,6 @@ impl Traded {
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
-}
-
-/// What the seeded exchange's list says of its pairs.
-const INSTRUMENTS: &str = "
-[instruments.BTCUSDT]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.01\"
-lot_size = \"0.00001\"
-[instruments.ETHUSDT]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.01\"
-lot_size = \"0.0001\"
-[instruments.ETHBTC]
-venue = \"binance\"
-price_scale = 8
-qty_scale = 8
-tick_size = \"0.00001\"
-lot_size = \"0.0001\"
-";
-
-/// Two seconds of the seeded exchange as a capture file, without a session file.
-fn capture(dir: &Path) -> PathBuf {
-    let mut exchange = Exchange::new(ExchangeOptions { seed: 7, ..ExchangeOptions::default() });
-    let mut text = String::new();
-    let mut asked = false;
-    let mut targets = Vec::new();
-    while let Some(frame) = exchange.next() {
-        if frame.due_ns > 2_000_000_000 {
-            break;
-        }
-        let at = START_NS + frame.due_ns;
-        writeln!(text, "{at} {}", frame.text).unwrap();
-        // Once the first changes are out, a snapshot makes sense.
-        if !asked && frame.due_ns > 300_000_000 {
-            asked = true;
-            for symbol in ["BTCUSDT", "ETHUSDT", "ETHBTC"] {
-                let body = exchange.snapshot(symbol, 200).unwrap();
-                writeln!(text, "{at} REST {body}").unwrap();
-                targets.push(serde_json::json!({
-                    "ns": at, "target": format!("/api/v3/depth?symbol={symbol}&limit=200"),
-                }));
-            }
-        }
-    }
-    let path = dir.join("seeded.frames");
-    fs::write(&path, text).unwrap();
-    let session = serde_json::json!({ "rest": targets });
-    fs::write(dir.join("seeded.session.json"), session.to_string()).unwrap();
-    path
 }
 
 /// A run that is written frame by frame, into segments of 64 KiB. Stamps tick once a nanosecond.

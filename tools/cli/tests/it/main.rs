@@ -2,12 +2,15 @@
 //! that nobody should have.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
 mod dump;
 mod follow;
 mod harness;
 mod journals;
 mod latency;
 mod replay;
+#[path = "../../../../engine/tests/it/seeded.rs"]
+mod seeded;
 mod states;
 mod usage;
 mod verbs;

@@ -120,6 +120,11 @@ fn a_changed_decision_is_shown_beside_what_should_stand_there() {
     assert_eq!(difference["cause_event"]["seq"], *cause);
     assert_eq!(difference["recomputed"]["qty"], all[place]["qty"]);
     assert_ne!(difference["journaled"]["qty"], all[place]["qty"]);
+    let strategy = &all[place]["strategy"];
+    assert!(strategy.as_str().is_some_and(|it| ["tri", "mom", "mm"].contains(&it)), "{strategy}");
+    for side in ["journaled", "recomputed"] {
+        assert_eq!(&difference[side]["strategy"], strategy, "as dump names it");
+    }
 
     let text = replay(changed.path(), "--verify").expect(2).out;
     for part in ["first difference", "journaled", "recomputed", "cause"] {

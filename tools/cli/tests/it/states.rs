@@ -134,6 +134,13 @@ fn one_flipped_bit_is_named_with_segment_offset_and_reason() {
         let before = said("dump").lines().len() as u64;
         assert_eq!(before, seq.saturating_sub(4), "what stands before the damage is shown");
         assert!(said("recover").err.contains("segment"), "{:?}", said("recover"));
+        let refused = said("recover").document();
+        assert_eq!((&refused["verdict"], &refused["kept"]), (&json!("CORRUPT"), &Value::Null));
+        // Recovery may notice first that the segment behind it does not continue it.
+        for key in ["file", "reason"] {
+            let part = refused[key].as_str().unwrap();
+            assert!(said("recover").err.contains(part), "{key}: {refused}");
+        }
 
         let text = journal("verify", dir.path(), "").expect(2);
         let named = format!("segment {segment} offset {offset}");
@@ -166,7 +173,9 @@ fn another_magic_or_version_and_missing_segments_are_damage() {
         let dir = TempDir::new().unwrap();
         ticks(dir.path());
         spoil(dir.path());
-        all_exit(dir.path(), 2);
+        let all = all_exit(dir.path(), 2);
+        let said = &all.iter().find(|it| it.0 == "recover").unwrap().1;
+        assert_eq!(said.document()["verdict"], "CORRUPT", "{said:?}");
     };
     let first = |dir: &Path| segments(dir)[0].clone();
     check(&|dir| flip(&first(dir), 0));
