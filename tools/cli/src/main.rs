@@ -1,6 +1,7 @@
 //! `kairos`: the operator's tool. Reads what the engine leaves, and plays exchanges for it; needs no
 //! living engine.
 
+mod drain;
 mod dump;
 mod fingerprint;
 mod info;
@@ -29,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   kairos journal latency DIR --by instrument --interval 1s --hlog tick.hlog
   kairos replay DIR --verify
   kairos replay DIR --what-if tighter-limits.toml
+  kairos drain status --config /etc/kairos/kairos.toml
   kairos record --config kairos.toml --out /data/captures --seconds 60
   kairos sim-exchange --venue kraken --seed 7 --fault drop@1000
 
@@ -50,6 +52,8 @@ enum Verb {
     Journal(JournalVerb),
     /// Repeat a journal's decisions from its inputs and compare.
     Replay(replay::ReplayArgs),
+    /// Ask the drain and its sinks: status, audit, migrate, rebuild.
+    Drain(drain::DrainArgs),
     /// Record raw frames of live feeds into capture files.
     Record(record::RecordArgs),
     /// Send back every message of a WebSocket server: drives conformance suites.
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
     };
     match cli.verb {
         Verb::Replay(args) => replay::run(&args, &Registry::shipped()),
+        Verb::Drain(args) => drain::run(&args),
         Verb::Record(args) => record::run(&args),
         Verb::WsEcho(args) => ws_echo::run(&args),
         Verb::SimExchange(args) => sim_exchange::run(&args),

@@ -44,6 +44,12 @@ impl Sources {
     /// # Errors
     /// Every problem of every layer and of the result.
     pub fn load(&self, usable: Option<&[u16]>) -> Result<Config, Vec<Problem>> {
+        let (merged, problems) = self.merged()?;
+        Config::check(merged, problems, usable)
+    }
+
+    /// The layers as one tree, and what was wrong with variables and flags.
+    pub(super) fn merged(&self) -> Result<(Table, Vec<Problem>), Vec<Problem>> {
         let mut problems = Vec::new();
         let mut merged = Table::new();
         for (path, required) in self.files(&mut problems) {
@@ -59,7 +65,7 @@ impl Sources {
         }
         self.add_variables(&mut merged, &mut problems);
         self.add_flags(&mut merged, &mut problems);
-        Config::check(merged, problems, usable)
+        Ok((merged, problems))
     }
 
     /// The files in the order of their layers, and whether each must exist.
@@ -166,7 +172,7 @@ fn read_file(path: &Path, required: bool) -> Result<Option<Table>, Problem> {
 
 /// Takes every value whose key says that it is a secret out of the tree, so that nothing behind
 /// here can print it, and notes the key.
-fn take_secrets(table: &mut Table, path: &str, problems: &mut Vec<Problem>) {
+pub(super) fn take_secrets(table: &mut Table, path: &str, problems: &mut Vec<Problem>) {
     table.retain(|key, node| {
         let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         if is_secret(key) {

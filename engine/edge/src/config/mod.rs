@@ -8,6 +8,7 @@
 //! value is never printed.
 
 mod cores;
+mod drain;
 mod instruments;
 mod load;
 mod model;
@@ -22,6 +23,7 @@ use kairos_logic::params;
 use kairos_logic::risk::Limits;
 
 pub use self::cores::{Cores, Seat, Thread, Wait};
+pub use self::drain::{Drain, Migrate, Parquet, Postgres, Redis, Timescale, Tls};
 pub use self::instruments::Description;
 pub use self::load::Sources;
 pub use self::model::{
@@ -153,6 +155,12 @@ impl Config {
         }
         found
     }
+}
+
+/// Every key that the drain reads in its own section.
+#[must_use]
+pub fn known_drain_keys() -> Vec<String> {
+    drain::known_keys()
 }
 
 /// Every key that the engine reads, with `<name>` where the operator chooses the name. Parameters

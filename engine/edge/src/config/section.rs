@@ -138,6 +138,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Notes a problem that none of the usual ways of telling fits.
+    pub(super) fn note(&self, problem: Problem) {
+        self.log.push(problem);
+    }
+
     /// Notes that a written value breaks a rule.
     pub(super) fn wrong(&self, key: &str, node: &Node, rule: impl Into<String>) {
         self.log.push(Problem {

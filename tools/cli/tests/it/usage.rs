@@ -134,3 +134,24 @@ fn a_full_disk_behind_stdout_is_a_failure() {
         assert!(err.contains("stdout"), "{verb}: {err}");
     }
 }
+
+/// `kairos drain` becomes the drain beside it, with its arguments and its status.
+#[test]
+fn verbs_of_the_drain_are_handed_on() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = TempDir::new().unwrap();
+    let (kairos, drain) = (dir.path().join("kairos"), dir.path().join("kairos-drain"));
+    std::fs::copy(KAIROS, &kairos).unwrap();
+    std::fs::write(&drain, "#!/bin/sh\necho \"$@\"\nexit 2\n").unwrap();
+    std::fs::set_permissions(&drain, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let words = ["drain", "audit", "--config", "k.toml", "--json"];
+    let output = Command::new(&kairos).args(words).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "audit --config k.toml --json\n");
+    std::fs::remove_file(&drain).unwrap();
+    let lost = Command::new(&kairos).args(words).env("PATH", "").output().unwrap();
+    assert_eq!(lost.status.code(), Some(1));
+    let said = String::from_utf8(lost.stderr).unwrap();
+    assert!(said.contains("cannot start kairos-drain"), "{said}");
+}

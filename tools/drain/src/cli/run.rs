@@ -1,0 +1,260 @@
+//! `kairos-drain run`.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use kairos_edge::config::{Config, Drain};
+use kairos_edge::stats;
+use kairos_journal::Journal;
+
+use super::{SAYS_NO, Where};
+use crate::files::Files;
+use crate::postgres::{self, Server};
+use crate::redis::{self, Lane};
+use crate::service::{self, Job, Plan};
+use crate::sink::{Batch, Sink};
+use crate::source::Follow;
+use crate::status::{Board, Page, State, now_ns};
+
+/// How often the status file is written and bars are drawn.
+const TURN: Duration = Duration::from_millis(200);
+
+/// Follow the journal and write every configured sink, until told to stop.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    place: Where,
+    /// Which part of the drain this process is.
+    #[arg(long, value_enum, default_value_t = Role::All)]
+    role: Role,
+    /// Stop with 0 when every sink holds the whole journal.
+    #[arg(long)]
+    until_caught_up: bool,
+}
+
+/// Parts of the drain that may run as processes of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Files and databases.
+    Sinks,
+    /// Everything.
+    All,
+}
+
+pub(super) fn run(args: &RunArgs) -> ExitCode {
+    let (config, drain) = match args.place.load() {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
+    match args.role {
+        Role::Sinks | Role::All => sinks(args, &config, &drain),
+    }
+}
+
+/// Every sink that the configuration names.
+fn jobs(config: &Config, drain: &Drain) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    let batch = Batch {
+        rows: drain.batch_rows,
+        catchup_rows: drain.catchup_rows,
+        bytes: drain.batch_bytes,
+        ms: drain.batch_ms,
+    };
+    if let Some(redis) = drain.redis.clone() {
+        for lane in 0..redis.connections {
+            let redis = redis.clone();
+            jobs.push(Job {
+                name: redis::name(lane),
+                follow: Follow::Committed,
+                make: Box::new(move || {
+                    Box::new(Lane::new(redis.clone(), batch, lane)) as Box<dyn Sink>
+                }),
+            });
+        }
+    }
+    if let Some(postgres) = drain.postgres.clone() {
+        let journal = config.journal.dir.clone();
+        let make = move || Server::new(postgres.clone(), batch, journal.clone());
+        jobs.push(Job {
+            name: postgres::NAME.into(),
+            follow: Follow::Durable,
+            make: Box::new(move || Box::new(make()) as Box<dyn Sink>),
+        });
+    }
+    if let Some(parquet) = drain.parquet.clone() {
+        jobs.push(Job {
+            name: "parquet".into(),
+            follow: Follow::Durable,
+            make: Box::new(move || Box::new(Files::new(parquet.clone())) as Box<dyn Sink>),
+        });
+    }
+    jobs
+}
+
+fn sinks(args: &RunArgs, config: &Config, drain: &Drain) -> ExitCode {
+    let jobs = jobs(config, drain);
+    if jobs.is_empty() {
+        eprintln!("kairos-drain: every sink of [drain] has enabled = false: nothing to do");
+        return ExitCode::FAILURE;
+    }
+    let journal = config.journal.dir.clone();
+    if let Err(error) = Journal::open(&journal) {
+        eprintln!("kairos-drain: {error}");
+        return ExitCode::FAILURE;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+            eprintln!("kairos-drain: signal {signal}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let plan = Plan {
+        journal: journal.clone(),
+        until_caught_up: args.until_caught_up,
+        stop: Arc::clone(&stop),
+        stop_timeout: Duration::from_millis(drain.stop_timeout_ms),
+    };
+    let run_dir = stats::make_run_dir(&config.engine.name, config.engine.run_dir.as_deref());
+    let run_dir = run_dir.inspect_err(|error| eprintln!("kairos-drain: no status file: {error}"));
+    let mut threads = Vec::new();
+    let mut boards = Vec::new();
+    for job in jobs {
+        let board = Board::new(&job.name);
+        boards.push(board.clone());
+        let plan = plan.clone();
+        let name = format!("drain-{}", job.name);
+        let started =
+            thread::Builder::new().name(name).spawn(move || service::run(&job, &plan, &board));
+        match started {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                eprintln!("kairos-drain: cannot start a thread: {error}");
+                stop.store(true, Ordering::Relaxed);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let mut watch = Watch::new(&journal, run_dir.ok(), boards);
+    let mut stopping: Option<Instant> = None;
+    while !threads.iter().all(thread::JoinHandle::is_finished) {
+        watch.turn();
+        if stop.load(Ordering::Relaxed) {
+            let since = *stopping.get_or_insert_with(Instant::now);
+            if since.elapsed() > plan.stop_timeout {
+                // A server that does not answer: what is in flight commits or not, and both are safe.
+                eprintln!("kairos-drain: a sink did not finish in time; its batch comes again");
+                break;
+            }
+        }
+        thread::sleep(if stopping.is_some() { Duration::from_millis(5) } else { TURN });
+    }
+    watch.turn();
+    watch.verdict(args.until_caught_up)
+}
+
+/// Shows how the sinks are.
+struct Watch {
+    journal: PathBuf,
+    run_dir: Option<PathBuf>,
+    boards: Vec<Board>,
+    bars: Vec<ProgressBar>,
+    written: Option<Instant>,
+    first_behind: Vec<Option<Instant>>,
+}
+
+impl Watch {
+    fn new(journal: &Path, run_dir: Option<PathBuf>, boards: Vec<Board>) -> Self {
+        let bars = if std::io::stderr().is_terminal() { bars(&boards) } else { Vec::new() };
+        let first_behind = vec![None; boards.len()];
+        Self { journal: journal.to_owned(), run_dir, boards, bars, written: None, first_behind }
+    }
+
+    fn turn(&mut self) {
+        let watermark = Journal::open(&self.journal).and_then(|it| it.watermark());
+        let durable_seq = watermark.ok().flatten().map_or(0, |it| it.seq);
+        for (board, since) in self.boards.iter().zip(&mut self.first_behind) {
+            board.update(|it| {
+                it.lag_events = durable_seq.saturating_sub(it.seq);
+                // Age of the oldest event that is missing: how long there has been one.
+                if it.lag_events == 0 {
+                    *since = None;
+                }
+                let since = if it.lag_events > 0 {
+                    since.get_or_insert_with(Instant::now)
+                } else {
+                    return it.lag_seconds = 0.0;
+                };
+                it.lag_seconds = since.elapsed().as_secs_f64();
+            });
+        }
+        for (bar, board) in self.bars.iter().zip(&self.boards) {
+            let it = board.read();
+            bar.set_length(durable_seq.max(it.seq));
+            bar.set_position(it.seq);
+            bar.set_message(format!("{} {:.0}/s", it.state.text(), it.events_per_second));
+        }
+        let Some(dir) = &self.run_dir else { return };
+        let is_due = self.written.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+        let is_over = self.boards.iter().all(|it| {
+            matches!(it.read().state, State::Done | State::Stopped) || it.read().state.is_broken()
+        });
+        if is_due || is_over {
+            self.written = Some(Instant::now());
+            let page = Page {
+                pid: std::process::id(),
+                journal: self.journal.display().to_string(),
+                at_ns: now_ns(),
+                durable_seq,
+                sinks: self.boards.iter().map(Board::read).collect(),
+            };
+            // The next turn tries again; the sinks go on without.
+            let _written = page.write(dir);
+        }
+    }
+
+    fn verdict(&self, until_caught_up: bool) -> ExitCode {
+        self.bars.iter().for_each(ProgressBar::finish_and_clear);
+        let sinks: Vec<_> = self.boards.iter().map(Board::read).collect();
+        for it in &sinks {
+            let state = it.state.text();
+            eprintln!(
+                "kairos-drain: {}: {state}: run {} seq {}, {} events",
+                it.sink, it.run, it.seq, it.events
+            );
+        }
+        let damaged = sinks.iter().any(|it| it.errors.contains_key("journal"));
+        let done =
+            |state| if until_caught_up { state == State::Done } else { !state_is_broken(state) };
+        if sinks.iter().all(|it| done(it.state)) {
+            return ExitCode::SUCCESS;
+        }
+        let rejected = sinks.iter().any(|it| it.state == State::Rejected);
+        match (damaged, rejected) {
+            (true, _) => ExitCode::from(SAYS_NO),
+            (false, true) => ExitCode::from(super::CONFIGURATION),
+            (false, false) => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn state_is_broken(state: State) -> bool {
+    state.is_broken()
+}
+
+fn bars(boards: &[Board]) -> Vec<ProgressBar> {
+    let all = MultiProgress::new();
+    let style = ProgressStyle::with_template("{prefix:>9} {wide_bar} {percent} % {msg} {eta}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = |board: &Board| {
+        all.add(ProgressBar::new(0)).with_prefix(board.read().sink).with_style(style.clone())
+    };
+    boards.iter().map(bar).collect()
+}

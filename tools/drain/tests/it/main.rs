@@ -1,0 +1,13 @@
+//! The drain as its users have it: the real binary, on journals that live, against real servers that
+//! are killed, cut off and taken over.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod files;
+mod harness;
+mod journal;
+mod kill;
+mod postgres;
+mod redis;
+mod trouble;
+mod verbs;
+mod whole;
