@@ -2,8 +2,8 @@
 //!
 //! A link has two halves, each a session with room for one connection. One half speaks. When the
 //! venue is about to close its connection, the other half connects as well, synchronises its books,
-//! and takes over instrument by instrument, so that no event is missed ([`handover`]). When a
-//! connection is lost, the same half connects again after a while ([`backoff`]).
+//! and takes over instrument by instrument, so that no event is missed. When a
+//! connection is lost, the same half connects again after a while.
 //!
 //! Like a session a link has no socket, clock or thread: its driver tells it what happened, then
 //! asks what is wanted ([`Link::serve`]). The engine drives links with sockets, tests drive them with
