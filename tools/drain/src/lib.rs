@@ -8,10 +8,12 @@
 //! * [`source`] reads the journal and says what each frame means.
 //! * [`table`] is the one list of tables and columns that every sink with rows writes.
 //! * [`sink`] is the contract; [`files`], [`postgres`] and [`redis`] keep it.
+//! * [`archive`] copies the ring of placement `hot` to disk, before anything else.
 //! * [`service`] runs them; [`status`] says how they are; [`audit`] compares them with the journal.
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod audit;
 pub mod cli;
 pub mod files;

@@ -155,13 +155,7 @@ impl Page {
     /// # Errors
     /// What the system says.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
-        let path = dir.join(FILE);
-        let hidden = path.with_extension("tmp");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o640);
-        let mut file = options.open(&hidden)?;
-        file.write_all(serde_json::to_string(self)?.as_bytes())?;
-        fs::rename(&hidden, &path)
+        replace(&dir.join(FILE), serde_json::to_string(self)?.as_bytes())
     }
 
     /// Reads the file in `dir`; `None` where there is none.
@@ -177,11 +171,21 @@ impl Page {
         }
     }
 
-    /// Whether the drain that wrote it still writes: no older than five seconds.
+    /// Whether the drain that wrote it still runs: it was not told to stop, and wrote in the last five seconds.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        now_ns().saturating_sub(self.at_ns) < 5_000_000_000
+        let is_stopped = self.sinks.iter().any(|it| it.state == State::Stopped);
+        !is_stopped && now_ns().saturating_sub(self.at_ns) < 5_000_000_000
     }
+}
+
+/// Replaces a status file: who reads it sees the old one or the new one.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let hidden = path.with_extension("tmp");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o640);
+    options.open(&hidden)?.write_all(bytes)?;
+    fs::rename(&hidden, path)
 }
 
 /// Now, in nanoseconds since 1970.

@@ -3,8 +3,8 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,11 @@ use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kairos_edge::config::{Config, Drain};
 use kairos_edge::stats;
-use kairos_journal::Journal;
+use kairos_journal::archive::ArchiveOptions;
+use kairos_journal::{Class, Error as JournalError, Journal};
 
 use super::{SAYS_NO, Where};
+use crate::archive;
 use crate::files::Files;
 use crate::postgres::{self, Server};
 use crate::redis::{self, Lane};
@@ -42,9 +44,11 @@ pub(super) struct RunArgs {
 /// Parts of the drain that may run as processes of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Role {
+    /// The ring of placement `hot`, copied to the journal's directory.
+    Archive,
     /// Files and databases.
     Sinks,
-    /// Everything.
+    /// Everything that the configuration asks for.
     All,
 }
 
@@ -53,9 +57,90 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
-    match args.role {
-        Role::Sinks | Role::All => sinks(args, &config, &drain),
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+            eprintln!("kairos-drain: signal {signal}: {error}");
+            return ExitCode::FAILURE;
+        }
     }
+    let run_dir = stats::make_run_dir(&config.engine.name, config.engine.run_dir.as_deref())
+        .inspect_err(|error| eprintln!("kairos-drain: no status file: {error}"))
+        .ok();
+    let options = archive::options(&config, args.until_caught_up);
+    match (args.role, options) {
+        (Role::Archive, None) => {
+            eprintln!(
+                "kairos-drain: journal.placement = \"direct\": --role archive needs \"hot\"; \
+                 with \"direct\" the engine writes to disk by itself"
+            );
+            ExitCode::from(super::CONFIGURATION)
+        }
+        (Role::Archive, Some(options)) => {
+            archived(archive::run(options, &stop, run_dir.as_deref(), || {}))
+        }
+        (Role::Sinks, _) | (Role::All, None) => {
+            sinks(args, (&config, &drain), run_dir.as_deref(), &stop)
+        }
+        (Role::All, Some(options)) => {
+            both(args, (&config, &drain), options, run_dir.as_deref(), &stop)
+        }
+    }
+}
+
+/// The exit status of an archiver.
+fn archived(ended: Result<(), JournalError>) -> ExitCode {
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    eprintln!("kairos-drain: archive: {error}");
+    match error.class() {
+        Class::Damaged => ExitCode::from(SAYS_NO),
+        Class::Unavailable => ExitCode::FAILURE,
+        Class::Configuration => ExitCode::from(super::CONFIGURATION),
+    }
+}
+
+/// The archiver and the sinks in one process. The archiver goes first: until it has looked at what is
+/// there, there may be no journal to read, or one that is about to be repaired.
+fn both(
+    args: &RunArgs,
+    config: (&Config, &Drain),
+    options: ArchiveOptions,
+    run_dir: Option<&Path>,
+    stop: &Arc<AtomicBool>,
+) -> ExitCode {
+    let (settled, is_settled) = mpsc::sync_channel(1);
+    thread::scope(|scope| {
+        let archiver = scope.spawn(|| {
+            let ended = archive::run(options, stop, run_dir, || {
+                // Nobody listens where the sinks have given up already.
+                let _sent = settled.try_send(());
+            });
+            drop(settled);
+            if ended.is_err() {
+                // Without it the engine halts; the service manager starts both again.
+                stop.store(true, Ordering::Relaxed);
+            }
+            archived(ended)
+        });
+        let mut status = ExitCode::SUCCESS;
+        if args.until_caught_up {
+            // The sinks hold the whole journal once they hold the whole archive.
+            while !archiver.is_finished() && !stop.load(Ordering::Relaxed) {
+                thread::sleep(TURN);
+            }
+        }
+        if is_settled.recv().is_ok() && !stop.load(Ordering::Relaxed) {
+            status = sinks(args, config, run_dir, stop);
+            if !args.until_caught_up && !stop.load(Ordering::Relaxed) {
+                eprintln!("kairos-drain: every sink has ended; the archiver goes on");
+            }
+        }
+        match archiver.join() {
+            Ok(ended) if ended == ExitCode::SUCCESS => status,
+            Ok(ended) => ended,
+            Err(_) => ExitCode::FAILURE, // it panicked, and has said why
+        }
+    })
 }
 
 /// Every sink that the configuration names.
@@ -98,7 +183,12 @@ fn jobs(config: &Config, drain: &Drain) -> Vec<Job> {
     jobs
 }
 
-fn sinks(args: &RunArgs, config: &Config, drain: &Drain) -> ExitCode {
+fn sinks(
+    args: &RunArgs,
+    (config, drain): (&Config, &Drain),
+    run_dir: Option<&Path>,
+    stop: &Arc<AtomicBool>,
+) -> ExitCode {
     let jobs = jobs(config, drain);
     if jobs.is_empty() {
         eprintln!("kairos-drain: every sink of [drain] has enabled = false: nothing to do");
@@ -109,21 +199,12 @@ fn sinks(args: &RunArgs, config: &Config, drain: &Drain) -> ExitCode {
         eprintln!("kairos-drain: {error}");
         return ExitCode::FAILURE;
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
-            eprintln!("kairos-drain: signal {signal}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
     let plan = Plan {
         journal: journal.clone(),
         until_caught_up: args.until_caught_up,
-        stop: Arc::clone(&stop),
+        stop: Arc::clone(stop),
         stop_timeout: Duration::from_millis(drain.stop_timeout_ms),
     };
-    let run_dir = stats::make_run_dir(&config.engine.name, config.engine.run_dir.as_deref());
-    let run_dir = run_dir.inspect_err(|error| eprintln!("kairos-drain: no status file: {error}"));
     let mut threads = Vec::new();
     let mut boards = Vec::new();
     for job in jobs {
@@ -142,7 +223,7 @@ fn sinks(args: &RunArgs, config: &Config, drain: &Drain) -> ExitCode {
             }
         }
     }
-    let mut watch = Watch::new(&journal, run_dir.ok(), boards);
+    let mut watch = Watch::new(&journal, run_dir.map(Path::to_owned), boards);
     let mut stopping: Option<Instant> = None;
     while !threads.iter().all(thread::JoinHandle::is_finished) {
         watch.turn();

@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use kairos_edge::config::Placement;
 use kairos_edge::stats;
 use kairos_journal::cursors::{self, Position};
 
 use super::{CONFIGURATION, SAYS_NO, Where};
+use crate::archive::ArchiveStatus;
 use crate::sink::SinkError;
 use crate::status::{Page, SinkStatus, State};
 use crate::{audit, files, postgres, redis};
@@ -103,33 +106,68 @@ pub(super) fn status(args: &StatusArgs) -> ExitCode {
     let name = &config.engine.name;
     let dir = stats::find_run_dir(name, config.engine.run_dir.as_deref());
     let dir = dir.or_else(|| config.engine.run_dir.clone());
-    let page = match dir.as_deref().map(Page::read) {
-        Some(Ok(Some(page))) => page,
-        Some(Err(error)) => {
-            eprintln!("kairos-drain: status: {error}");
+    // With placement `direct` there is no archiver; a file that says so is of an earlier configuration.
+    let is_hot = matches!(config.journal.placement, Placement::Hot(_));
+    let read = |dir: &Path| {
+        let archive = if is_hot { ArchiveStatus::read(dir)? } else { None };
+        Ok((Page::read(dir)?, archive))
+    };
+    let (page, archive) = match dir.as_deref().map(read) {
+        Some(Ok((None, None))) | None => {
+            eprintln!("kairos-drain: status: no drain of {name} has run here");
             return ExitCode::from(CANNOT_READ);
         }
-        Some(Ok(None)) | None => {
-            eprintln!("kairos-drain: status: no drain of {name} has run here");
+        Some(Ok(found)) => found,
+        Some(Err(error)) => {
+            let error: std::io::Error = error;
+            eprintln!("kairos-drain: status: {error}");
             return ExitCode::from(CANNOT_READ);
         }
     };
     if args.json {
-        answer(&serde_json::json!(page).to_string());
+        let mut all =
+            page.as_ref().map_or_else(|| serde_json::json!({}), |it| serde_json::json!(it));
+        all["archive"] = serde_json::json!(archive);
+        answer(&all.to_string());
     } else {
-        answer(&table(&page));
+        let parts = [archive.as_ref().map(archive_line), page.as_ref().map(table)];
+        answer(&parts.into_iter().flatten().collect::<String>());
     }
-    if page.sinks.iter().any(|it| it.state.is_broken()) {
+    let sinks = page.as_ref().map_or(&[][..], |it| &it.sinks);
+    let is_broken = archive.as_ref().is_some_and(ArchiveStatus::is_broken);
+    if is_broken || sinks.iter().any(|it| it.state.is_broken()) {
         return ExitCode::from(SAYS_NO);
     }
-    if !page.is_fresh() {
+    let are_fresh = [
+        ("drain", page.as_ref().is_none_or(Page::is_fresh)),
+        ("archiver", archive.as_ref().is_none_or(ArchiveStatus::is_fresh)),
+    ];
+    if let Some((what, _)) = are_fresh.iter().find(|(_, is_fresh)| !is_fresh) {
         eprintln!(
-            "kairos-drain: status: no drain of {name} runs now; this is the last that was said"
+            "kairos-drain: status: no {what} of {name} runs now; this is the last that was said"
         );
         return ExitCode::from(CANNOT_READ);
     }
     let late = |it: &SinkStatus| it.state == State::Backoff || it.lag_seconds > BEHIND_S;
-    if page.sinks.iter().any(late) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let is_waiting = archive.as_ref().is_some_and(ArchiveStatus::is_waiting);
+    if is_waiting || sinks.iter().any(late) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn archive_line(it: &ArchiveStatus) -> String {
+    let mut out = format!(
+        "archive    {} run {} seq {}, {} MiB, flush {:.1} ms (longest {:.1} ms)",
+        it.state,
+        it.run,
+        it.durable_seq,
+        it.bytes >> 20,
+        it.flush_ms,
+        it.flush_max_ms
+    );
+    let _ = write!(out, ", {} segments compressed, {} runs removed", it.compressed, it.pruned_runs);
+    if let Some(error) = &it.last_error {
+        let _ = write!(out, ": {error}");
+    }
+    out + "\n"
 }
 
 fn table(page: &Page) -> String {

@@ -155,6 +155,8 @@ pub(crate) struct Place {
     pub(crate) postgres: Option<String>,
     pub(crate) redis: Option<(String, String)>,
     pub(crate) parquet: bool,
+    /// Whether the journal is written in a ring in memory.
+    pub(crate) hot: bool,
     /// More lines of `[drain]`, `[drain.parquet]`, `[drain.postgres]`, `[drain.redis]`.
     pub(crate) more: [String; 4],
 }
@@ -166,6 +168,7 @@ impl Place {
             postgres: None,
             redis: None,
             parquet: false,
+            hot: false,
             more: Default::default(),
         }
     }
@@ -191,6 +194,11 @@ impl Place {
         self.dir.path().join("journal")
     }
 
+    /// The ring of placement `hot`.
+    pub(crate) fn ring(&self) -> PathBuf {
+        self.dir.path().join("ring")
+    }
+
     pub(crate) fn files(&self) -> PathBuf {
         self.dir.path().join("parquet")
     }
@@ -203,10 +211,14 @@ impl Place {
     pub(crate) fn config(&self) -> PathBuf {
         let [drain, parquet, postgres, redis] = &self.more;
         let mut text = format!(
-            "[engine]\nname = \"test\"\nrun_dir = {:?}\n[journal]\ndir = {:?}\n[drain]\n{drain}\n",
+            "[engine]\nname = \"test\"\nrun_dir = {:?}\n[journal]\ndir = {:?}\n",
             self.run_dir(),
             self.journal(),
         );
+        if self.hot {
+            let _ = write!(text, "placement = \"hot\"\nhot_dir = {:?}\n", self.ring());
+        }
+        let _ = write!(text, "[drain]\n{drain}\n");
         if self.parquet {
             let _ = write!(text, "[drain.parquet]\ndir = {:?}\n{parquet}\n", self.files());
         }

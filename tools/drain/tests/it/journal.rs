@@ -4,7 +4,8 @@ use std::path::Path;
 
 use kairos_edge::frames::{self, Cold, StrategyName};
 use kairos_journal::{
-    Anchor, AppendError, Frame, KIND_SKIPPABLE, Keeper, Options, RunFacts, Turn, Writer, create,
+    Anchor, AppendError, Frame, HotOptions, KIND_SKIPPABLE, Keeper, Options, Placement, RunFacts,
+    Turn, Writer, create,
 };
 use kairos_logic::code::Code;
 use kairos_logic::event::{Event, Flags, GapReason, ReportState, StatusCode, Verb};
@@ -35,7 +36,24 @@ pub(crate) struct Written {
 impl Written {
     /// Starts a run with a configuration, three instruments and two strategies.
     pub(crate) fn begin(dir: &Path, run: u64) -> Self {
+        Self::begin_in(dir, run, Placement::Direct)
+    }
+
+    /// The same in a ring, which an archiver must be there to copy.
+    pub(crate) fn begin_hot(dir: &Path, run: u64, ring: &Path) -> Self {
+        let minute = 60_000;
+        let hot = HotOptions {
+            segments: 4,
+            archiver_wait_ms: minute,
+            full_ms: minute,
+            ..HotOptions::new(ring)
+        };
+        Self::begin_in(dir, run, Placement::Hot(hot))
+    }
+
+    fn begin_in(dir: &Path, run: u64, placement: Placement) -> Self {
         let options = Options {
+            placement,
             segment_bytes: 2 << 20,
             ready_min: 1,
             not_ready_spin_us: 0,

@@ -2,6 +2,7 @@
 //! are killed, cut off and taken over.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
 mod files;
 mod harness;
 mod journal;

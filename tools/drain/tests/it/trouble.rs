@@ -221,6 +221,7 @@ fn the_older_of_two_drains_is_fenced() {
         dir: tempfile::TempDir::new().unwrap(),
         more: place.more.clone(),
         parquet: false,
+        hot: false,
     };
     std::os::unix::fs::symlink(place.journal(), newer_place.journal()).unwrap();
     let newer = newer_place.start();
