@@ -1,5 +1,6 @@
 //! `kairos-drain run`.
 
+use std::collections::VecDeque;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -248,34 +249,65 @@ struct Watch {
     boards: Vec<Board>,
     bars: Vec<ProgressBar>,
     written: Option<Instant>,
-    first_behind: Vec<Option<Instant>>,
+    seen: Seen,
+}
+
+/// When the journal's end was seen where, so that a sink's place has an age.
+#[derive(Default)]
+struct Seen(VecDeque<(u64, Instant)>);
+
+impl Seen {
+    const MOST: usize = 4_096;
+
+    fn note(&mut self, end: u64, now: Instant) {
+        if self.0.back().is_none_or(|(last, _)| *last < end) {
+            self.0.push_back((end, now));
+        }
+        if self.0.len() > Self::MOST {
+            // Of a long outage every other sight is enough.
+            let mut keep = false;
+            self.0.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    /// How long ago the journal first reached beyond `seq`, as far as was seen.
+    fn lag(&self, seq: u64, now: Instant) -> Duration {
+        let at = self.0.partition_point(|(end, _)| *end <= seq);
+        self.0.get(at).map_or(Duration::ZERO, |(_, first)| now.saturating_duration_since(*first))
+    }
+
+    /// Forgets what every sink has passed.
+    fn forget(&mut self, seq: u64) {
+        while self.0.front().is_some_and(|(end, _)| *end <= seq) {
+            self.0.pop_front();
+        }
+    }
 }
 
 impl Watch {
     fn new(journal: &Path, run_dir: Option<PathBuf>, boards: Vec<Board>) -> Self {
         let bars = if std::io::stderr().is_terminal() { bars(&boards) } else { Vec::new() };
-        let first_behind = vec![None; boards.len()];
-        Self { journal: journal.to_owned(), run_dir, boards, bars, written: None, first_behind }
+        let seen = Seen::default();
+        Self { journal: journal.to_owned(), run_dir, boards, bars, written: None, seen }
     }
 
     fn turn(&mut self) {
         let watermark = Journal::open(&self.journal).and_then(|it| it.watermark());
         let durable_seq = watermark.ok().flatten().map_or(0, |it| it.seq);
-        for (board, since) in self.boards.iter().zip(&mut self.first_behind) {
+        let now = Instant::now();
+        self.seen.note(durable_seq, now);
+        let mut least = u64::MAX;
+        for board in &self.boards {
             board.update(|it| {
                 it.lag_events = durable_seq.saturating_sub(it.seq);
-                // Age of the oldest event that is missing: how long there has been one.
-                if it.lag_events == 0 {
-                    *since = None;
-                }
-                let since = if it.lag_events > 0 {
-                    since.get_or_insert_with(Instant::now)
-                } else {
-                    return it.lag_seconds = 0.0;
-                };
-                it.lag_seconds = since.elapsed().as_secs_f64();
+                it.lag_seconds = self.seen.lag(it.seq, now).as_secs_f64();
+                least = least.min(it.seq);
             });
         }
+        self.seen.forget(least);
         for (bar, board) in self.bars.iter().zip(&self.boards) {
             let it = board.read();
             bar.set_length(durable_seq.max(it.seq));
@@ -338,4 +370,31 @@ fn bars(boards: &[Board]) -> Vec<ProgressBar> {
         all.add(ProgressBar::new(0)).with_prefix(board.read().sink).with_style(style.clone())
     };
     boards.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sink that keeps up is not late, however long events have been coming.
+    #[test]
+    fn lag_is_the_age_of_the_oldest_event_that_is_missing() {
+        let start = Instant::now();
+        let second = |at: u64| start + Duration::from_secs(at);
+        let mut seen = Seen::default();
+        for at in 0..20_000_u64 {
+            seen.note(at * 10, second(at));
+            assert_eq!(seen.lag(at * 10, second(at)), Duration::ZERO);
+            let late = seen.lag((at * 10).saturating_sub(25), second(at)).as_secs();
+            assert_eq!(late, at.min(2), "{at}");
+            seen.forget((at * 10).saturating_sub(40));
+        }
+        assert!(seen.0.len() < 10);
+        let mut outage = Seen::default();
+        for at in 1..20_000_u64 {
+            outage.note(at, second(at));
+        }
+        assert!(outage.0.len() <= Seen::MOST);
+        assert_eq!(outage.lag(0, second(20_000)).as_secs(), 19_999);
+    }
 }
