@@ -242,18 +242,18 @@ fn five_venues_in_a_storm_end_whole_and_replay_equal() {
     );
     let struck: u64 = story.faults.values().sum();
     assert!(struck >= seconds, "{:?}", story.faults);
-    assert!(story.gaps > 0 && story.links_down > 0, "{} {}", story.gaps, story.links_down);
+    assert!(story.gaps > 0);
     if seconds >= 30 {
-        // Shorter storms end before every kind has come.
-        assert!(story.malformed > 0 && story.refused > 0);
+        // Shorter storms end before every kind has come, and before all buffers have their size.
+        assert!(story.malformed > 0 && story.refused > 0 && story.links_down > 0);
         assert!(story.faults.len() >= 13, "{:?}", story.faults);
+        assert!(watcher.grown < 64 << 20, "{} bytes of memory more", watcher.grown);
     }
     assert!(story.broken.is_empty(), "gaps without a snapshot: {:?}", story.broken);
     for (id, instrument) in table.iter() {
         let venue = table.venue_name(instrument.venue);
         assert!(market.is_valid(id), "{venue} {} is not whole", instrument.symbol);
     }
-    assert!(watcher.grown < 64 << 20, "{} bytes of memory more", watcher.grown);
     let range = replay::Range::default();
     let report = replay::verify(&journal, &Registry::shipped(), range, &mut |_| {}).unwrap();
     assert!(report.equal && report.decisions > 0, "{report:?}");
