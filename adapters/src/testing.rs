@@ -79,6 +79,10 @@ pub(crate) fn words(event: &Event) -> String {
             let words = Event::words_of(detail, more);
             format!("{i} said {:?}", String::from_utf8_lossy(&words).trim_end_matches('\0'))
         }
+        // Its fault is counted, too; tests compare that.
+        News::Status { code: code @ StatusCode::Malformed, detail, .. } => {
+            format!("{i} {} {detail}", code.text())
+        }
         News::Status { venue: _, code, detail, more: 0 } => format!("{i} {} {detail}", code.text()),
         News::Status { venue: _, code, detail, more } => {
             format!("{i} {} {detail} {more}", code.text())

@@ -17,7 +17,9 @@ mod tests;
 use kairos_logic::event::{Event, GapReason, StatusCode};
 use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
-use crate::session::{Arrival, Counters, Dial, MarketSession, Outbox, Publish, Reconnect};
+use crate::session::{
+    Arrival, Counters, Dial, MarketSession, NoAddress, Outbox, Publish, Reconnect, evidence,
+};
 use backoff::Backoff;
 pub use backoff::BackoffOptions;
 use handover::Handover;
@@ -289,9 +291,13 @@ impl Link {
                 side.url = Some(url);
                 side.state = State::Waiting(at);
             }
-            Ok(Err(fault)) => {
-                let words = fault.to_string();
-                let refusal = Refusal { status: 200, retry_after_s: 0, words: &words };
+            Ok(Err(why)) => {
+                let words = why.to_string();
+                let retry_after_s = match why {
+                    NoAddress::Fault(_) => 0,
+                    NoAddress::Refused { retry_after_s, .. } => retry_after_s,
+                };
+                let refusal = Refusal { status: 200, retry_after_s, words: &words };
                 self.refused(place, at, refusal, publish);
             }
             Err(refusal) => self.refused(place, at, refusal, publish),
@@ -372,6 +378,7 @@ impl Link {
         let is_active = place == *active;
         session.on_frame(arrival, frame, outbox, &mut |event| {
             handover.filter(is_active, event, publish);
+            evidence(&event, frame, publish);
         });
         if self.handover.is_complete() {
             self.replace(arrival.at, publish);
@@ -405,6 +412,7 @@ impl Link {
                 let is_active = place == *active;
                 session.on_snapshot(arrival, Some(instrument), body, outbox, &mut |event| {
                     handover.filter(is_active, event, publish);
+                    evidence(&event, body, publish);
                 });
                 if self.handover.is_complete() {
                     self.replace(arrival.at, publish);

@@ -37,9 +37,10 @@ impl MarketSession for Scripted {
     fn dial(&self) -> Dial {
         if self.ask { Dial::Ask("/token".into()) } else { Dial::Path("/stream".into()) }
     }
-    fn on_dial_reply(&mut self, body: &[u8]) -> Result<String, Fault> {
+    fn on_dial_reply(&mut self, body: &[u8]) -> Result<String, NoAddress> {
         match body {
-            b"bad" => Err(Fault::Shape),
+            b"bad" => Err(Fault::Shape.into()),
+            b"busy" => Err(NoAddress::Refused { words: "too many".into(), retry_after_s: 30 }),
             text => Ok(String::from_utf8_lossy(text).into_owned()),
         }
     }
