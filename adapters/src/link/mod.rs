@@ -11,6 +11,7 @@
 
 mod backoff;
 mod handover;
+pub mod recorded;
 #[cfg(test)]
 mod tests;
 
