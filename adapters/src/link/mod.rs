@@ -162,6 +162,8 @@ pub struct Link {
     backoff: Backoff,
     /// No requests before this: the venue wants to be left alone.
     quiet_until: Nanos,
+    /// No attempt to connect before this: the same of connections.
+    closed_until: Nanos,
     counts: LinkCounts,
     connected: u64,
     count_at: Nanos,
@@ -181,6 +183,7 @@ impl Link {
             active: 0,
             backoff: Backoff::new(options.backoff, options.seed, options.number),
             quiet_until: Nanos(0),
+            closed_until: Nanos(0),
             counts: LinkCounts::default(),
             connected: 0,
             count_at: Nanos(0),
@@ -332,6 +335,7 @@ impl Link {
         self.status(at, StatusCode::LinkRefused, status, publish);
         self.say(at, InstrumentId::NONE, refusal.words, publish);
         let alone = self.left_alone(at, refusal, publish);
+        self.closed_until = self.closed_until.max(alone);
         if self.handover.is_on() && place != self.active {
             // The old connection goes on; its session asks for another attempt.
             self.sides[place].state = State::Idle;
@@ -360,6 +364,20 @@ impl Link {
         let until = at.plus(seconds * 1_000_000_000);
         self.quiet_until = self.quiet_until.max(until);
         until
+    }
+
+    /// Until when the venue wants no requests, and until when no attempts to connect, as far as this
+    /// link was told.
+    #[must_use]
+    pub const fn leave_alone_until(&self) -> (Nanos, Nanos) {
+        (self.quiet_until, self.closed_until)
+    }
+
+    /// Another link of the venue was told so: what a venue grants or bans is an address, not a
+    /// connection.
+    pub fn leave_alone(&mut self, (requests, attempts): (Nanos, Nanos)) {
+        self.quiet_until = self.quiet_until.max(requests);
+        self.closed_until = self.closed_until.max(attempts);
     }
 
     /// One text frame of this half.
@@ -579,7 +597,7 @@ impl Link {
         }
         for place in 0..2 {
             if let State::Waiting(until) = self.sides[place].state
-                && at >= until
+                && at >= until.max(self.closed_until)
             {
                 self.dial(place, at, wish);
             }
