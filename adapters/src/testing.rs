@@ -1,5 +1,6 @@
 //! What the tests of several modules share.
 
+mod fuzz;
 pub(crate) mod mutate;
 pub(crate) mod naive;
 pub(crate) mod twins;
