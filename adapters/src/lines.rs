@@ -162,6 +162,7 @@ impl Lines {
         let looked = now >= self.next_look;
         if looked {
             self.next_look = now.plus(LOOK_EVERY_NS);
+            self.spread_bans();
             for link in &mut self.links {
                 publisher.begin();
                 link.on_time(now, &mut |event| publisher.put(event));
@@ -169,6 +170,15 @@ impl Lines {
         }
         self.serve(now, tap, publisher);
         Turned { read, looked }
+    }
+
+    /// What one link was told, all of them heed.
+    fn spread_bans(&mut self) {
+        let told = self.links.iter().map(Link::leave_alone_until);
+        let longest = told.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)));
+        if let Some(until) = longest {
+            self.links.iter_mut().for_each(|it| it.leave_alone(until));
+        }
     }
 
     /// Takes connections that the helper made, or could not make.

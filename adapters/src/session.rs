@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use kairos_logic::event::{Event, GapReason};
+use kairos_logic::event::{Event, GapReason, Kind, News, StatusCode};
 use kairos_logic::units::{DecimalError, InstrumentId, Nanos, Stamp, VenueId};
 
 /// When and where a frame was read.
@@ -22,40 +22,30 @@ pub struct Arrival {
 
 /// Why a frame was dropped. Every variant has a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{}", self.sentence())]
 #[repr(u8)]
 pub enum Fault {
     /// Cut off, not UTF-8, or no JSON for another reason.
-    #[error("not JSON")]
     NotJson = 0,
     /// JSON, but a field is missing, doubled or of the wrong type.
-    #[error("unexpected shape")]
     Shape = 1,
     /// A number that is no plain decimal: `NaN`, `1e5`, empty text.
-    #[error("not a number")]
     Number = 2,
     /// More decimals than the instrument has.
-    #[error("too many decimals")]
     TooFine = 3,
     /// Larger than 64 bits hold in the instrument's scale.
-    #[error("number too large")]
     TooLarge = 4,
     /// A time that is neither in milliseconds nor in microseconds.
-    #[error("not a time")]
     Time = 5,
     /// Last update id before the first.
-    #[error("update ids reversed")]
     Reversed = 6,
     /// More levels than a frame may have.
-    #[error("too many levels")]
     TooManyLevels = 7,
     /// Longer than a frame may be.
-    #[error("frame too long")]
     TooLong = 8,
     /// A price, or the quantity of a trade or quote, that is zero or negative.
-    #[error("not positive")]
     NotPositive = 9,
     /// A best bid that is not below the best ask.
-    #[error("bid not below ask")]
     CrossedQuote = 10,
 }
 
@@ -93,12 +83,78 @@ impl Fault {
         }
     }
 
+    /// What is wrong, as it is told.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NotJson => "not JSON",
+            Self::Shape => "unexpected shape",
+            Self::Number => "not a number",
+            Self::TooFine => "too many decimals",
+            Self::TooLarge => "number too large",
+            Self::Time => "not a time",
+            Self::Reversed => "update ids reversed",
+            Self::TooManyLevels => "too many levels",
+            Self::TooLong => "frame too long",
+            Self::NotPositive => "not positive",
+            Self::CrossedQuote => "bid not below ask",
+        }
+    }
+
     /// Whether the message was well formed and only its values make no sense. Such messages are
     /// dropped and counted, but say nothing against the connection.
     #[must_use]
     pub const fn is_invalid_value(self) -> bool {
         matches!(self, Self::NotPositive | Self::CrossedQuote)
     }
+}
+
+impl Fault {
+    /// How the journal writes it beside [`StatusCode::Malformed`]; 0 is no fault.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        self as i64 + 1
+    }
+
+    /// The reverse of [`Self::number`].
+    #[must_use]
+    pub fn from_number(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.number() == number)
+    }
+}
+
+/// Most bytes of a dropped frame that the journal keeps.
+const EVIDENCE_MAX: usize = 64;
+
+/// Behind an event that says that `frame` was dropped, publishes why and how the frame begins: the
+/// venue's own words. Does nothing behind any other event. What only has values that make no sense
+/// may come often, and is not quoted.
+#[inline]
+pub fn evidence(event: &Event, frame: &[u8], publish: &mut Publish<'_>) {
+    if event.kind == Kind::Status {
+        quote(event, frame, publish);
+    }
+}
+
+#[cold]
+fn quote(event: &Event, frame: &[u8], publish: &mut Publish<'_>) {
+    let News::Status { venue, code: StatusCode::Malformed, more, .. } = event.news() else {
+        return;
+    };
+    let Some(fault) = Fault::from_number(more) else { return };
+    let begins = if fault.is_invalid_value() { &[] } else { frame };
+    let begins = begins.get(..EVIDENCE_MAX).unwrap_or(begins);
+    let between: &[u8] = if begins.is_empty() { b"" } else { b": " };
+    let shown = begins.iter().map(|&it| if matches!(it, b' '..=b'~') { it } else { b'.' });
+    // Room on the stack: a venue that sends nonsense must not make a seat allocate.
+    let (mut words, mut len) = ([0; Event::SAID_MAX], 0);
+    let text = fault.sentence().bytes().chain(between.iter().copied()).chain(shown);
+    for (to, from) in words.iter_mut().zip(text) {
+        *to = from;
+        len += 1;
+    }
+    let words = words.get(..len).unwrap_or_default();
+    Event::said(event.at, event.instrument, venue, words).for_each(publish);
 }
 
 impl From<DecimalError> for Fault {
@@ -179,6 +235,22 @@ pub enum Dial {
     /// The address has to be asked for, by a POST without a body to this path of the REST address.
     /// What it answers goes to [`MarketSession::on_dial_reply`].
     Ask(Arc<str>),
+}
+
+/// Why an answer to [`Dial::Ask`] names no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAddress {
+    /// It cannot be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The venue refuses.
+    #[error("{words}")]
+    Refused {
+        /// Its code and its words.
+        words: String,
+        /// How long it wants to be left alone, in seconds; 0 where it does not say.
+        retry_after_s: u64,
+    },
 }
 
 /// Why a session wants a new connection.
@@ -333,10 +405,9 @@ pub trait MarketSession: Send {
     /// The answer to [`Dial::Ask`]: the whole address of the WebSocket.
     ///
     /// # Errors
-    /// The [`Fault`] of an answer that names no address; so every answer of a venue that does not
-    /// want to be asked.
-    fn on_dial_reply(&mut self, _body: &[u8]) -> Result<String, Fault> {
-        Err(Fault::Shape)
+    /// [`NoAddress`]; so for every answer of a venue that does not want to be asked.
+    fn on_dial_reply(&mut self, _body: &[u8]) -> Result<String, NoAddress> {
+        Err(Fault::Shape.into())
     }
 
     /// The connection is open: asks for what a fresh connection needs. All books are unknown again.
@@ -408,4 +479,48 @@ pub trait MarketSession: Send {
 
     /// What was counted so far.
     fn counters(&self) -> &Counters;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_frame_is_quoted_behind_the_event_that_says_so() {
+        let check = |fault: Option<Fault>, frame: &[u8], want: &str| {
+            let numbers = (7, fault.map_or(0, Fault::number));
+            let (id, code) = (InstrumentId(3), StatusCode::Malformed);
+            let event = Event::status_with(Nanos(5), id, VenueId(1), code, numbers);
+            let mut said = Vec::new();
+            evidence(&event, frame, &mut |it| {
+                assert_eq!((it.at, it.instrument), (Nanos(5), id));
+                if let News::Status { venue: VenueId(1), code: StatusCode::Said, detail, more } =
+                    it.news()
+                {
+                    said.extend(Event::words_of(detail, more));
+                }
+            });
+            let said = String::from_utf8(said).unwrap();
+            assert_eq!(said.trim_end_matches('\0'), want);
+        };
+        check(Some(Fault::NotJson), b"{\"e\":\"tra", "not JSON: {\"e\":\"tra");
+        check(Some(Fault::NotJson), b"", "not JSON");
+        check(Some(Fault::Shape), b"a\n\0\xFF\x7Fb", "unexpected shape: a....b");
+        let long = [b'['; 1_000];
+        check(Some(Fault::NotJson), &long, &format!("not JSON: {}", "[".repeat(64)));
+        check(Some(Fault::NotPositive), b"{\"p\":\"0\"}", "not positive");
+        check(None, b"{", "");
+        let other = Event::status(Nanos(5), InstrumentId(3), VenueId(1), StatusCode::Resync, 1);
+        evidence(&other, b"{", &mut |_| panic!("nothing was dropped"));
+    }
+
+    #[test]
+    fn faults_come_back_from_their_numbers() {
+        for fault in Fault::ALL {
+            assert_eq!(Fault::from_number(fault.number()), Some(fault));
+            assert_eq!(fault.to_string(), fault.sentence());
+        }
+        assert_eq!(Fault::from_number(0), None);
+        assert_eq!(Fault::from_number(12), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! What the tests of several modules share.
 
+mod fuzz;
 pub(crate) mod mutate;
 pub(crate) mod naive;
 pub(crate) mod twins;
@@ -78,6 +79,10 @@ pub(crate) fn words(event: &Event) -> String {
         News::Status { code: StatusCode::Said, detail, more, .. } => {
             let words = Event::words_of(detail, more);
             format!("{i} said {:?}", String::from_utf8_lossy(&words).trim_end_matches('\0'))
+        }
+        // Its fault is counted, too; tests compare that.
+        News::Status { code: code @ StatusCode::Malformed, detail, .. } => {
+            format!("{i} {} {detail}", code.text())
         }
         News::Status { venue: _, code, detail, more: 0 } => format!("{i} {} {detail}", code.text()),
         News::Status { venue: _, code, detail, more } => {

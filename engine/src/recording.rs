@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use kairos_adapters::capture::{CaptureError, CaptureWriter};
 use kairos_adapters::lines::{Lines, Publisher, Tap, Wire};
+use kairos_adapters::link::Link;
 use kairos_edge::config::Config;
 use kairos_logic::event::Event;
-use kairos_logic::units::Nanos;
+use kairos_logic::units::{InstrumentId, Nanos};
 use serde::Serialize;
 
 use crate::clock::Clock;
@@ -79,6 +80,8 @@ struct Tape<'a> {
     venue: String,
     url: String,
     extension: &'static str,
+    /// The symbols of each link.
+    symbols: Vec<Vec<String>>,
     open: HashMap<Wire, File>,
     done: Vec<Recorded>,
     error: Option<CaptureError>,
@@ -121,6 +124,11 @@ impl Tap for Tape<'_> {
         match CaptureWriter::create(&path) {
             Ok(mut writer) => {
                 writer.connected(&self.url, at);
+                if let (Ok(link), Some(symbols)) =
+                    (u16::try_from(wire.link), self.symbols.get(wire.link))
+                {
+                    writer.carries(link, symbols);
+                }
                 let venue = self.venue.clone();
                 let told = Recorded { path, venue, frames: 0, snapshots: 0 };
                 self.open.insert(wire, File { writer, told });
@@ -152,7 +160,10 @@ impl Tap for Tape<'_> {
         });
     }
 
-    fn closed(&mut self, wire: Wire, _at: Nanos) {
+    fn closed(&mut self, wire: Wire, at: Nanos) {
+        if let Some(file) = self.open.get_mut(&wire) {
+            file.writer.closed(at);
+        }
         self.finish(wire);
     }
 }
@@ -194,6 +205,7 @@ pub fn record(
     for warning in feeds.warnings.drain(..) {
         warn(&warning);
     }
+    let table = feeds.table.clone();
     let Some(venues) = feeds.into_lines() else {
         let error =
             feeds::refuse(config, "venues", "captures are recorded already; wanted live venues");
@@ -211,7 +223,10 @@ pub fn record(
     let mut venues: Vec<(Lines, Tape<'_>, Option<Simulated>)> = venues
         .into_iter()
         .map(|(venue, lines, exchange)| {
+            let symbol = |&id: &InstrumentId| table.instrument(id).map(|it| it.symbol.clone());
+            let symbols_of = |link: &Link| link.instruments().iter().filter_map(symbol).collect();
             let tape = Tape {
+                symbols: lines.links().iter().map(symbols_of).collect(),
                 folder: options.folder,
                 venue,
                 url: lines.ws_url().to_owned(),

@@ -4,6 +4,7 @@
 //! venue uses and nothing else, and the tape parser, which knows JSON. Checks of values are shared,
 //! so that the two can differ in speed only.
 
+use kairos_logic::event::Event;
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, Nanos, Price, Qty, Side, VenueId};
 
@@ -25,8 +26,6 @@ pub enum Ignored {
     ServerShutdown,
     /// Reply to a subscription.
     Reply,
-    /// Error reply.
-    ErrorReply,
     /// Candles, tickers, partial books, anything else with a type of its own.
     Other,
 }
@@ -73,10 +72,22 @@ pub enum Decoded {
         /// Last update id that it covers, not below `first`.
         last: u64,
     },
+    /// The venue refuses something, in the words of [`Decoder::words`].
+    Refused {
+        /// The venue's code; 0 where it gives none.
+        code: i64,
+    },
     /// Known and not needed.
     Ignored(Ignored),
     /// About a symbol that is not configured.
     UnknownSymbol,
+}
+
+/// A fetched snapshot, or the venue's refusal, whose words are in [`Decoder::words`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Snapshot {
+    Whole { update: u64 },
+    Refused { code: i64 },
 }
 
 /// Reads frames of one venue's instruments. Allocates when it is made, and in the tape parser
@@ -85,6 +96,7 @@ pub enum Decoded {
 pub struct Decoder {
     pub(super) symbols: Symbols,
     pub(super) levels: Levels,
+    words: String, // never longer than its capacity
     tape: Reader,
 }
 
@@ -95,6 +107,7 @@ impl Decoder {
         Self {
             symbols: Symbols::new(table, venue, instruments),
             levels: Levels::new(LEVELS_MAX),
+            words: String::with_capacity(Event::SAID_MAX),
             tape: Reader::new(FRAME_MAX),
         }
     }
@@ -103,6 +116,12 @@ impl Decoder {
     #[must_use]
     pub fn levels(&self) -> &Levels {
         &self.levels
+    }
+
+    /// What the venue said in the last [`Decoded::Refused`].
+    #[must_use]
+    pub fn words(&self) -> &str {
+        &self.words
     }
 
     /// Reads a frame in the venue's own spelling. `None` says nothing but that the spelling is
@@ -117,7 +136,8 @@ impl Decoder {
     /// # Errors
     /// The [`Fault`] of a frame that is malformed or has values that make no sense.
     pub fn parse(&mut self, frame: &[u8]) -> Result<Decoded, Fault> {
-        tape::frame(&mut self.tape, frame, &self.symbols, &mut self.levels)
+        let Self { symbols, levels, words, tape } = self;
+        tape::frame(tape, frame, symbols, levels, words)
     }
 
     /// Reads the snapshot of an instrument; the result is its `lastUpdateId`.
@@ -126,15 +146,20 @@ impl Decoder {
     }
 
     /// As [`Self::scan_snapshot`], in any spelling.
-    pub(super) fn parse_snapshot(&mut self, body: &[u8], listed: Listed) -> Result<u64, Fault> {
-        tape::snapshot(&mut self.tape, body, listed, &mut self.levels)
+    pub(super) fn parse_snapshot(
+        &mut self,
+        body: &[u8],
+        listed: Option<Listed>,
+    ) -> Result<Snapshot, Fault> {
+        let Self { levels, words, tape, .. } = self;
+        tape::snapshot(tape, body, listed, levels, words)
     }
 
     /// The `lastUpdateId` of a snapshot whose instrument is not known yet.
-    pub(super) fn snapshot_id(&mut self, body: &[u8]) -> Result<u64, Fault> {
+    pub(super) fn snapshot_id(&mut self, body: &[u8]) -> Result<Snapshot, Fault> {
         match scanner::snapshot_id(body) {
-            Some(id) => Ok(id),
-            None => tape::snapshot_id(&mut self.tape, body),
+            Some(update) => Ok(Snapshot::Whole { update }),
+            None => self.parse_snapshot(body, None),
         }
     }
 }

@@ -7,7 +7,7 @@ use kairos_logic::event::{Event, Flags, GapReason, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
-use super::decode::{Decoded, Decoder, Ignored};
+use super::decode::{Decoded, Decoder, Ignored, Snapshot};
 use super::feed::{self, Feed};
 use crate::capture::symbol_of;
 use crate::session::{Arrival, Counters, Dial, Fault, MarketSession, Outbox, Publish, Reconnect};
@@ -199,6 +199,10 @@ impl BinanceMarket {
             Decoded::Depth { instrument: _, slot, venue_at, first, last } => {
                 self.depth(arrival, slot, venue_at, (first, last), out, publish)
             }
+            Decoded::Refused { code } => {
+                self.counters.ignored += 1;
+                self.refused(arrival.at, InstrumentId::NONE, code, publish);
+            }
             Decoded::Ignored(kind) => self.ignored(kind, out),
             Decoded::UnknownSymbol => self.counters.unknown_symbols += 1,
         }
@@ -209,7 +213,7 @@ impl BinanceMarket {
             Decoded::Trade { .. } | Decoded::Quote { .. } | Decoded::Depth { .. } => {
                 self.counters.fallbacks += 1;
             }
-            Decoded::Ignored(_) | Decoded::UnknownSymbol => {}
+            Decoded::Refused { .. } | Decoded::Ignored(_) | Decoded::UnknownSymbol => {}
         }
     }
 
@@ -217,7 +221,6 @@ impl BinanceMarket {
         self.counters.ignored += 1;
         match kind {
             Ignored::ServerShutdown => out.reconnect(Reconnect::VenueShutdown),
-            Ignored::ErrorReply => self.counters.error_replies += 1,
             Ignored::Reply | Ignored::Other => {}
         }
     }
@@ -295,6 +298,21 @@ impl BinanceMarket {
         feed.ask(at, &mut self.budget, &mut self.counters, out);
     }
 
+    /// Reports what the venue refuses, in its own words.
+    #[cold]
+    fn refused<P: FnMut(Event) + ?Sized>(
+        &mut self,
+        at: Nanos,
+        instrument: InstrumentId,
+        code: i64,
+        publish: &mut P,
+    ) {
+        self.counters.error_replies += 1;
+        publish(Event::status(at, instrument, self.venue, StatusCode::VenueError, code));
+        let words = self.decoder.words().as_bytes();
+        Event::said(at, instrument, self.venue, words).for_each(publish);
+    }
+
     /// A frame that yields no event of its own. Cold.
     #[cold]
     fn malformed<P: FnMut(Event) + ?Sized>(
@@ -324,8 +342,8 @@ impl BinanceMarket {
         publish: &mut P,
     ) {
         let detail = i64::try_from(arrival.number).unwrap_or(i64::MAX);
-        let code = StatusCode::Malformed;
-        publish(Event::status(arrival.at, instrument, self.venue, code, detail));
+        let (code, numbers) = (StatusCode::Malformed, (detail, fault.number()));
+        publish(Event::status_with(arrival.at, instrument, self.venue, code, numbers));
         if fault.is_invalid_value() {
             return;
         }
@@ -366,7 +384,10 @@ impl BinanceMarket {
         let feed = match instrument {
             Some(id) => self.feeds.iter().position(|feed| feed.listed.id == id),
             None => match self.decoder.snapshot_id(body) {
-                Ok(id) => self.nearest(id),
+                Ok(Snapshot::Whole { update }) => self.nearest(update),
+                Ok(Snapshot::Refused { code }) => {
+                    return self.refused(arrival.at, InstrumentId::NONE, code, publish);
+                }
                 Err(fault) => {
                     self.counters.count_fault(fault);
                     let id = InstrumentId::NONE;
@@ -382,25 +403,31 @@ impl BinanceMarket {
             self.counters.snapshots_refused += 1;
             return;
         }
-        match self.read_snapshot(body, self.feeds[feed].listed) {
-            Ok(update) => self.use_snapshot(arrival, feed, update, out, publish),
+        let listed = self.feeds[feed].listed;
+        match self.read_snapshot(body, listed) {
+            Ok(Snapshot::Whole { update }) => {
+                self.use_snapshot(arrival, feed, update, out, publish);
+            }
+            Ok(Snapshot::Refused { code }) => {
+                self.feeds[feed].failed(arrival.at);
+                self.refused(arrival.at, listed.id, code, publish);
+            }
             Err(fault) => {
                 self.counters.count_fault(fault);
                 self.feeds[feed].failed(arrival.at);
-                let id = self.feeds[feed].listed.id;
-                self.report_malformed(arrival, id, fault, out, publish);
+                self.report_malformed(arrival, listed.id, fault, out, publish);
             }
         }
     }
 
-    fn read_snapshot(&mut self, body: &[u8], listed: Listed) -> Result<u64, Fault> {
+    fn read_snapshot(&mut self, body: &[u8], listed: Listed) -> Result<Snapshot, Fault> {
         let scanned = if self.tape_only { None } else { self.decoder.scan_snapshot(body, listed) };
         if let Some(update) = scanned {
-            return Ok(update);
+            return Ok(Snapshot::Whole { update });
         }
-        let update = self.decoder.parse_snapshot(body, listed)?;
-        self.counters.fallbacks += 1;
-        Ok(update)
+        let snapshot = self.decoder.parse_snapshot(body, Some(listed))?;
+        self.counters.fallbacks += u64::from(matches!(snapshot, Snapshot::Whole { .. }));
+        Ok(snapshot)
     }
 
     fn nearest(&self, id: u64) -> Option<usize> {

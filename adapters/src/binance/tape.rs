@@ -1,6 +1,6 @@
 //! Reads frames in any spelling of JSON: the fallback of the scanner, and its oracle in tests.
 
-use super::decode::{self, Decoded, Ignored};
+use super::decode::{self, Decoded, Ignored, Snapshot};
 use crate::session::Fault;
 use crate::venue::levels::Levels;
 use crate::venue::symbols::{Listed, Symbols};
@@ -11,51 +11,85 @@ pub(super) fn frame(
     frame: &[u8],
     symbols: &Symbols,
     levels: &mut Levels,
+    words: &mut String,
 ) -> Result<Decoded, Fault> {
-    reader.with(frame, |root| unwrap(root, symbols, levels))
+    reader.with(frame, |root| unwrap(root, symbols, levels, words))
 }
 
+/// Without an instrument, its update id only.
 pub(super) fn snapshot(
     reader: &mut Reader,
     body: &[u8],
-    listed: Listed,
+    listed: Option<Listed>,
     levels: &mut Levels,
-) -> Result<u64, Fault> {
+    words: &mut String,
+) -> Result<Snapshot, Fault> {
     reader.with(body, |root| {
-        let (id, bids, asks) = snapshot_fields(root)?;
-        levels.clear();
-        read_levels(bids, listed, levels)?;
-        levels.end_bids();
-        read_levels(asks, listed, levels)?;
-        Ok(id)
+        if let Some(code) = refusal(root, words)? {
+            return Ok(Snapshot::Refused { code });
+        }
+        let [id, bids, asks] = root.all(["lastUpdateId", "bids", "asks"])?;
+        if let Some(listed) = listed {
+            levels.clear();
+            read_levels(bids, listed, levels)?;
+            levels.end_bids();
+            read_levels(asks, listed, levels)?;
+        }
+        Ok(Snapshot::Whole { update: id.integer()? })
     })
 }
 
-pub(super) fn snapshot_id(reader: &mut Reader, body: &[u8]) -> Result<u64, Fault> {
-    reader.with(body, |root| snapshot_fields(root).map(|(id, _, _)| id))
+/// The code of a refusal; its words go into `words`. Newer ones are wrapped:
+/// `{"error":{"code":2,"msg":"…"},"id":1}`, and `{"code":-1121,"msg":"…"}`.
+fn refusal(it: Value<'_>, words: &mut String) -> Result<Option<i64>, Fault> {
+    let [error, code, said] = it.pick(["error", "code", "msg"])?;
+    let (code, said) = match error {
+        Some(error) => {
+            let [code, said] = error.pick(["code", "msg"])?;
+            (code, said)
+        }
+        None if code.is_none() => return Ok(None),
+        None => (code, said),
+    };
+    words.clear();
+    let said = said.and_then(|it| it.text().ok()).unwrap_or_default();
+    let end = said.floor_char_boundary(words.capacity());
+    words.push_str(said.get(..end).unwrap_or_default());
+    Ok(Some(code.and_then(|it| it.signed().ok()).unwrap_or(0)))
 }
+
 /// A frame that may be wrapped with the name of its stream.
-fn unwrap(root: Value<'_>, symbols: &Symbols, levels: &mut Levels) -> Result<Decoded, Fault> {
+fn unwrap(
+    root: Value<'_>,
+    symbols: &Symbols,
+    levels: &mut Levels,
+    words: &mut String,
+) -> Result<Decoded, Fault> {
     match root.pick(["stream", "data"])? {
         [Some(stream), Some(data)] => {
             stream.text()?;
             if data.elements().is_ok() {
                 return Ok(Decoded::Ignored(Ignored::Other)); // tickers of all symbols
             }
-            message(data, symbols, levels)
+            message(data, symbols, levels, words)
         }
-        [None, _] => message(root, symbols, levels),
+        [None, _] => message(root, symbols, levels, words),
         [Some(_), None] => Err(Fault::Shape),
     }
 }
 
-fn message(it: Value<'_>, symbols: &Symbols, levels: &mut Levels) -> Result<Decoded, Fault> {
+fn message(
+    it: Value<'_>,
+    symbols: &Symbols,
+    levels: &mut Levels,
+    words: &mut String,
+) -> Result<Decoded, Fault> {
     let [kind, update, event] = it.pick(["e", "u", "event"])?;
     let Some(kind) = kind else {
         return match (update, event) {
             (Some(_), _) => quote(it, symbols),
             (None, Some(event)) => wrapped_event(event),
-            (None, None) => untyped(it),
+            (None, None) => untyped(it, words),
         };
     };
     match kind.text()? {
@@ -78,16 +112,14 @@ fn wrapped_event(event: Value<'_>) -> Result<Decoded, Fault> {
 }
 
 /// Messages without a type: replies and partial books.
-fn untyped(it: Value<'_>) -> Result<Decoded, Fault> {
-    let [error, code, result, partial] = it.pick(["error", "code", "result", "lastUpdateId"])?;
-    if error.is_some() || code.is_some() {
-        Ok(Decoded::Ignored(Ignored::ErrorReply))
-    } else if result.is_some() {
-        Ok(Decoded::Ignored(Ignored::Reply))
-    } else if partial.is_some() {
-        Ok(Decoded::Ignored(Ignored::Other))
-    } else {
-        Err(Fault::Shape)
+fn untyped(it: Value<'_>, words: &mut String) -> Result<Decoded, Fault> {
+    if let Some(code) = refusal(it, words)? {
+        return Ok(Decoded::Refused { code });
+    }
+    match it.pick(["result", "lastUpdateId"])? {
+        [Some(_), _] => Ok(Decoded::Ignored(Ignored::Reply)),
+        [None, Some(_)] => Ok(Decoded::Ignored(Ignored::Other)),
+        [None, None] => Err(Fault::Shape),
     }
 }
 
@@ -119,10 +151,4 @@ fn depth(it: Value<'_>, symbols: &Symbols, levels: &mut Levels) -> Result<Decode
     levels.end_bids();
     read_levels(asks, listed, levels)?;
     decode::depth(listed, time.integer()?, first.integer()?, last.integer()?)
-}
-
-/// `lastUpdateId`, bids, asks.
-fn snapshot_fields(root: Value<'_>) -> Result<(u64, Value<'_>, Value<'_>), Fault> {
-    let [id, bids, asks] = root.all(["lastUpdateId", "bids", "asks"])?;
-    Ok((id.integer()?, bids, asks))
 }

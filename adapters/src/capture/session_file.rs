@@ -53,6 +53,16 @@ pub struct SessionFile {
     pub url: Option<String>,
     /// When it was opened, in nanoseconds since 1970.
     pub connected_ns: Option<u64>,
+    /// When it was over; absent where the recording ended before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_ns: Option<u64>,
+    /// Which of its venue's links it belonged to: those of one link carried the same instruments, one
+    /// after the other. Absent where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<u16>,
+    /// The symbols that it was for; empty where nobody knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instruments: Vec<String>,
     /// What the client sent.
     pub sent: Vec<SentText>,
     /// The n-th entry is the request of the n-th REST line.

@@ -67,6 +67,17 @@ impl CaptureWriter {
         self.session.connected_ns = Some(at.0);
     }
 
+    /// Notes which link the connection belongs to, and for what, for the session file.
+    pub fn carries(&mut self, link: u16, symbols: &[String]) {
+        self.session.link = Some(link);
+        self.session.instruments = symbols.to_vec();
+    }
+
+    /// Notes the end of the connection, for the session file.
+    pub fn closed(&mut self, at: Nanos) {
+        self.session.closed_ns = Some(at.0);
+    }
+
     /// Notes a frame that was sent, for the session file.
     pub fn sent(&mut self, at: Nanos, text: &str) {
         let text = text.into();

@@ -11,6 +11,7 @@ use super::instruments;
 use super::sync::{Sequence, Step};
 use crate::session::{Arrival, Counters, Dial, Fault, MarketSession, Outbox, Publish, Reconnect};
 use crate::venue::SetupError;
+use crate::venue::batch::Trade;
 use crate::venue::levels::Level;
 use crate::venue::pace::Pace;
 use crate::venue::report::marked;
@@ -195,8 +196,11 @@ impl CoinbaseMarket {
         match channel {
             Channel::Trades => {
                 let batch = &self.decoder.batch;
-                for trade in batch.trades() {
-                    publish(trade.event(arrival));
+                let trades = batch.trades();
+                if newest_first(trades) {
+                    trades.iter().rev().for_each(|it| publish(it.event(arrival)));
+                } else {
+                    trades.iter().for_each(|it| publish(it.event(arrival)));
                 }
                 self.counters.trades += batch.trades().len() as u64;
                 self.counters.ignored += batch.old_trades;
@@ -355,8 +359,8 @@ impl CoinbaseMarket {
         };
         let id = id.unwrap_or(InstrumentId::NONE);
         let detail = i64::try_from(arrival.number).unwrap_or(i64::MAX);
-        let code = StatusCode::Malformed;
-        publish(Event::status(arrival.at, id, self.venue, code, detail));
+        let (code, numbers) = (StatusCode::Malformed, (detail, fault.number()));
+        publish(Event::status_with(arrival.at, id, self.venue, code, numbers));
         if !fault.is_invalid_value() && self.trust.malformed(arrival.at) {
             out.reconnect(Reconnect::Malformed);
         }
@@ -381,6 +385,18 @@ impl CoinbaseMarket {
         }
         self.ask(arrival.at, out);
     }
+}
+
+/// Whether a message lists its trades in the reverse of their order, as the venue does. Whoever makes
+/// bars of them drops what is older than what it has seen.
+#[inline]
+fn newest_first(trades: &[Trade]) -> bool {
+    let (Some(first), Some(last)) = (trades.first(), trades.last()) else {
+        return false;
+    };
+    let is_same = first.instrument == last.instrument;
+    first.venue_at > last.venue_at
+        || (first.venue_at == last.venue_at && is_same && first.id > last.id)
 }
 
 /// Writes a request about a channel of these symbols. Heartbeats are of the connection.

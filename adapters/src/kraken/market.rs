@@ -355,8 +355,8 @@ impl KrakenMarket {
             Damaged::None | Damaged::All => InstrumentId::NONE,
         };
         let detail = i64::try_from(arrival.number).unwrap_or(i64::MAX);
-        let code = StatusCode::Malformed;
-        publish(Event::status(arrival.at, id, self.venue, code, detail));
+        let (code, numbers) = (StatusCode::Malformed, (detail, fault.number()));
+        publish(Event::status_with(arrival.at, id, self.venue, code, numbers));
         if !fault.is_invalid_value() && self.trust.malformed(arrival.at) {
             out.reconnect(Reconnect::Malformed);
         }

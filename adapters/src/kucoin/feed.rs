@@ -86,13 +86,14 @@ impl Window {
         Self { limit, book: Book::new(WINDOW_DEPTH) }
     }
 
-    /// How far a snapshot reaches: a side with as many levels as it may have was cut off there.
+    /// How far a snapshot reaches: a side with as many levels as it may have was cut off there. One
+    /// with more comes from somebody who cuts nothing off.
     pub(super) fn edges(&self, levels: &Levels) -> [Option<Price>; 2] {
         [Side::Buy, Side::Sell].map(|side| {
             let prices = levels.iter().filter(|it| it.0 == side).map(|(_, it)| it.price);
             let count = prices.clone().count();
             let worst = if side == Side::Buy { prices.min() } else { prices.max() };
-            worst.filter(|_| count >= self.limit)
+            worst.filter(|_| count == self.limit)
         })
     }
 

@@ -12,7 +12,8 @@ use super::dial::{self, Pings};
 use super::feed::{Feed, News, Window};
 use crate::capture::symbol_of;
 use crate::session::{
-    Arrival, Counters, Dial, Fault, MarketSession, Outbox, Publish, Reconnect, SnapshotRequest,
+    Arrival, Counters, Dial, Fault, MarketSession, NoAddress, Outbox, Publish, Reconnect,
+    SnapshotRequest,
 };
 use crate::venue::levels::Sided;
 use crate::venue::pace::{Budget, Pace};
@@ -415,8 +416,8 @@ impl KucoinMarket {
         publish: &mut P,
     ) {
         let detail = i64::try_from(arrival.number).unwrap_or(i64::MAX);
-        let code = StatusCode::Malformed;
-        publish(Event::status(arrival.at, instrument, self.venue, code, detail));
+        let (code, numbers) = (StatusCode::Malformed, (detail, fault.number()));
+        publish(Event::status_with(arrival.at, instrument, self.venue, code, numbers));
         if !fault.is_invalid_value() && self.trust.malformed(arrival.at) {
             out.reconnect(Reconnect::Malformed);
         }
@@ -602,7 +603,7 @@ impl MarketSession for KucoinMarket {
         Dial::Ask(Arc::from(dial::TOKEN_PATH))
     }
 
-    fn on_dial_reply(&mut self, body: &[u8]) -> Result<String, Fault> {
+    fn on_dial_reply(&mut self, body: &[u8]) -> Result<String, NoAddress> {
         let (address, pings) = dial::read(body, self.dialled + 1)?;
         (self.dialled, self.pings) = (self.dialled + 1, pings);
         Ok(address)

@@ -54,6 +54,11 @@ impl Handover {
         self.places.get_mut(usize::from(place))
     }
 
+    /// The instruments that are handed over.
+    pub(super) fn instruments(&self) -> impl Iterator<Item = InstrumentId> {
+        self.places.iter().map(|it| it.id)
+    }
+
     /// Gaps that were published.
     pub(super) const fn gaps(&self) -> u64 {
         self.gaps

@@ -11,13 +11,16 @@
 
 mod backoff;
 mod handover;
+pub mod recorded;
 #[cfg(test)]
 mod tests;
 
 use kairos_logic::event::{Event, GapReason, StatusCode};
 use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
-use crate::session::{Arrival, Counters, Dial, MarketSession, Outbox, Publish, Reconnect};
+use crate::session::{
+    Arrival, Counters, Dial, MarketSession, NoAddress, Outbox, Publish, Reconnect, evidence,
+};
 use backoff::Backoff;
 pub use backoff::BackoffOptions;
 use handover::Handover;
@@ -159,6 +162,8 @@ pub struct Link {
     backoff: Backoff,
     /// No requests before this: the venue wants to be left alone.
     quiet_until: Nanos,
+    /// No attempt to connect before this: the same of connections.
+    closed_until: Nanos,
     counts: LinkCounts,
     connected: u64,
     count_at: Nanos,
@@ -178,6 +183,7 @@ impl Link {
             active: 0,
             backoff: Backoff::new(options.backoff, options.seed, options.number),
             quiet_until: Nanos(0),
+            closed_until: Nanos(0),
             counts: LinkCounts::default(),
             connected: 0,
             count_at: Nanos(0),
@@ -289,9 +295,13 @@ impl Link {
                 side.url = Some(url);
                 side.state = State::Waiting(at);
             }
-            Ok(Err(fault)) => {
-                let words = fault.to_string();
-                let refusal = Refusal { status: 200, retry_after_s: 0, words: &words };
+            Ok(Err(why)) => {
+                let words = why.to_string();
+                let retry_after_s = match why {
+                    NoAddress::Fault(_) => 0,
+                    NoAddress::Refused { retry_after_s, .. } => retry_after_s,
+                };
+                let refusal = Refusal { status: 200, retry_after_s, words: &words };
                 self.refused(place, at, refusal, publish);
             }
             Err(refusal) => self.refused(place, at, refusal, publish),
@@ -325,6 +335,7 @@ impl Link {
         self.status(at, StatusCode::LinkRefused, status, publish);
         self.say(at, InstrumentId::NONE, refusal.words, publish);
         let alone = self.left_alone(at, refusal, publish);
+        self.closed_until = self.closed_until.max(alone);
         if self.handover.is_on() && place != self.active {
             // The old connection goes on; its session asks for another attempt.
             self.sides[place].state = State::Idle;
@@ -355,6 +366,20 @@ impl Link {
         until
     }
 
+    /// Until when the venue wants no requests, and until when no attempts to connect, as far as this
+    /// link was told.
+    #[must_use]
+    pub const fn leave_alone_until(&self) -> (Nanos, Nanos) {
+        (self.quiet_until, self.closed_until)
+    }
+
+    /// Another link of the venue was told so: what a venue grants or bans is an address, not a
+    /// connection.
+    pub fn leave_alone(&mut self, (requests, attempts): (Nanos, Nanos)) {
+        self.quiet_until = self.quiet_until.max(requests);
+        self.closed_until = self.closed_until.max(attempts);
+    }
+
     /// One text frame of this half.
     #[inline]
     pub fn on_frame(
@@ -372,6 +397,7 @@ impl Link {
         let is_active = place == *active;
         session.on_frame(arrival, frame, outbox, &mut |event| {
             handover.filter(is_active, event, publish);
+            evidence(&event, frame, publish);
         });
         if self.handover.is_complete() {
             self.replace(arrival.at, publish);
@@ -405,6 +431,7 @@ impl Link {
                 let is_active = place == *active;
                 session.on_snapshot(arrival, Some(instrument), body, outbox, &mut |event| {
                     handover.filter(is_active, event, publish);
+                    evidence(&event, body, publish);
                 });
                 if self.handover.is_complete() {
                     self.replace(arrival.at, publish);
@@ -570,7 +597,7 @@ impl Link {
         }
         for place in 0..2 {
             if let State::Waiting(until) = self.sides[place].state
-                && at >= until
+                && at >= until.max(self.closed_until)
             {
                 self.dial(place, at, wish);
             }

@@ -37,9 +37,10 @@ impl MarketSession for Scripted {
     fn dial(&self) -> Dial {
         if self.ask { Dial::Ask("/token".into()) } else { Dial::Path("/stream".into()) }
     }
-    fn on_dial_reply(&mut self, body: &[u8]) -> Result<String, Fault> {
+    fn on_dial_reply(&mut self, body: &[u8]) -> Result<String, NoAddress> {
         match body {
-            b"bad" => Err(Fault::Shape),
+            b"bad" => Err(Fault::Shape.into()),
+            b"busy" => Err(NoAddress::Refused { words: "too many".into(), retry_after_s: 30 }),
             text => Ok(String::from_utf8_lossy(text).into_owned()),
         }
     }
@@ -334,8 +335,42 @@ fn an_address_may_have_to_be_asked_for() {
             ("wait 1000", &["ask 0 /token"]),
             ("address 0 bad", &["65535 link_refused 200 3", "65535 said \"unexpected shape\""]),
             ("wait 1000", &["ask 0 /token"]),
+            (
+                "address 0 busy",
+                &["65535 link_refused 200 3", "65535 said \"too many\"", "65535 rate_limited 30"],
+            ),
+            ("wait 29999", &[]),
+            ("wait 1", &["ask 0 /token"]),
         ],
     );
+}
+
+#[test]
+fn what_one_link_was_told_another_heeds() {
+    let mut told = Rig::new(false);
+    told.step("wait 0");
+    told.step("refuse 0 418 0");
+    let mut other = Rig::new(false);
+    other.step("wait 0");
+    other.step("up 0");
+    other.link.leave_alone(told.link.leave_alone_until());
+    // It speaks on, asks for nothing, and stays away once it is lost.
+    assert_eq!(other.step("0 trade 0 1"), ["0 trade 1 Buy 1@1"]);
+    assert!(other.step("0 want 0").is_empty());
+    other.step("lost 0");
+    assert!(other.step("wait 119999").is_empty());
+    assert_eq!(other.step("wait 1"), ["dial 0 /stream"]);
+    // A snapshot that was refused keeps nobody from connecting.
+    let mut told = Rig::new(false);
+    told.step("wait 0");
+    told.step("up 0");
+    told.step("0 want 0");
+    told.step("fetched 0 429");
+    let mut other = Rig::new(false);
+    other.link.leave_alone(told.link.leave_alone_until());
+    assert_eq!(other.step("wait 0"), ["dial 0 /stream"]);
+    other.step("up 0");
+    assert!(other.step("0 want 0").is_empty());
 }
 
 #[test]

@@ -442,8 +442,8 @@ impl OkxMarket {
         publish: &mut P,
     ) {
         let detail = i64::try_from(arrival.number).unwrap_or(i64::MAX);
-        let code = StatusCode::Malformed;
-        publish(Event::status(arrival.at, instrument, self.venue, code, detail));
+        let (code, numbers) = (StatusCode::Malformed, (detail, fault.number()));
+        publish(Event::status_with(arrival.at, instrument, self.venue, code, numbers));
         if !fault.is_invalid_value() && self.trust.malformed(arrival.at) {
             out.reconnect(Reconnect::Malformed);
         }

@@ -1,13 +1,15 @@
 //! Feeds out of capture files.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kairos_adapters::capture::{CaptureError, Merge};
+use kairos_adapters::capture::{CaptureError, Merge, SessionFile};
+use kairos_adapters::link::recorded::{self, Span};
 use kairos_adapters::session::MarketSession;
 use kairos_edge::config::{Config, Pace as WrittenPace};
 use kairos_logic::event::Event;
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::VenueId;
+use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
 use super::{FeedError, connection_names, describe, instruments_of, protocol, refuse};
 use crate::assemble::AssembleError;
@@ -39,24 +41,67 @@ pub(super) fn prepare(
     config: &Config,
 ) -> Result<(InstrumentTable, Vec<FeedNames>, Captures), FeedError> {
     let table = config.instrument_table(&describe).map_err(AssembleError)?;
+    let paths = config.venues.iter().flat_map(|venue| &venue.captures);
+    let lines = Merge::open(paths).map_err(|error| FeedError::from(&error))?;
+    let mut files = lines.captures().map(|it| it.session().cloned().unwrap_or_default());
     let (mut sessions, mut connections) = (Vec::new(), Vec::new());
     for (id, written) in (0_u8..).map(VenueId).zip(&config.venues) {
         let protocol = protocol(config, &written.name)?;
         let instruments = instruments_of(&table, id);
-        for _file in &written.captures {
-            sessions.push(protocol.session(&table, id, &instruments).map_err(|error| {
+        let mut made = Vec::new();
+        for file in files.by_ref().take(written.captures.len()) {
+            let own = carried(&file, &table, &instruments);
+            let session = protocol.session(&table, id, &own).map_err(|error| {
                 let key = format!("venues.{}.instruments", written.name);
                 refuse(config, &key, &error.to_string())
-            })?);
+            })?;
+            made.push((session, file));
         }
+        sessions.extend(linked(made));
         connections.extend(connection_names(&written.name, written.captures.len()));
     }
-    let paths = config.venues.iter().flat_map(|venue| &venue.captures);
-    let lines = Merge::open(paths).map_err(|error| FeedError::from(&error))?;
+    drop(files);
     let timer_ns = config.engine.timer_ms * 1_000_000;
     let first = config.venues.first().map_or("none", |it| &it.name);
     let names = vec![FeedNames { seat: format!("feed.{first}"), connections }];
     Ok((table, names, Captures { lines, sessions, pace: pace(config)?, timer_ns }))
+}
+
+/// The instruments of a recorded connection: those that its session file names and the configuration
+/// wants, or all.
+fn carried(
+    file: &SessionFile,
+    table: &InstrumentTable,
+    wanted: &[InstrumentId],
+) -> Vec<InstrumentId> {
+    let names = |id: &InstrumentId| {
+        table.instrument(*id).is_some_and(|it| file.instruments.contains(&it.symbol))
+    };
+    let own: Vec<InstrumentId> = wanted.iter().copied().filter(names).collect();
+    if own.is_empty() { wanted.to_vec() } else { own }
+}
+
+/// The sessions in the order of their files; those of one link speak one after the other.
+fn linked(made: Vec<(Box<dyn MarketSession>, SessionFile)>) -> Vec<Box<dyn MarketSession>> {
+    let mut links: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+    let (mut sessions, mut spans) = (Vec::new(), Vec::new());
+    for (place, (session, file)) in made.into_iter().enumerate() {
+        let opened = file.connected_ns.map(Nanos);
+        if let (Some(link), Some(_)) = (file.link, opened) {
+            links.entry(link).or_default().push(place);
+        }
+        spans.push(opened.map(|opened| Span { opened, closed: file.closed_ns.map(Nanos) }));
+        sessions.push(Some(session));
+    }
+    for places in links.into_values().filter(|it| it.len() > 1) {
+        let parts =
+            places.iter().filter_map(|&it| Some((sessions.get_mut(it)?.take()?, spans[it]?)));
+        let joined = recorded::together(parts.collect());
+        for (place, session) in places.into_iter().zip(joined) {
+            sessions[place] = Some(session);
+        }
+    }
+    sessions.into_iter().flatten().collect()
 }
 
 /// One clock, one pace.

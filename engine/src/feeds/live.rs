@@ -4,6 +4,7 @@
 //! becomes the instrument table, which is journaled.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use kairos_adapters::lines::{Lines, Net};
@@ -155,7 +156,7 @@ type Prepared = (InstrumentTable, Vec<FeedNames>, Vec<String>, Vec<LiveVenue>);
 /// Asks every venue what it trades, and prepares a seat for each.
 pub(super) fn prepare(config: &Config) -> Result<Prepared, FeedError> {
     let mut warnings = Vec::new();
-    let mut reached = Vec::new();
+    let mut connectors = Vec::new();
     for written in &config.venues {
         let exchange = match written.market_data {
             MarketData::Sim => {
@@ -164,7 +165,13 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, FeedError> {
             MarketData::Live | MarketData::Capture => None,
         };
         let connector = Connector::new(config, written, exchange.as_ref())?;
-        let listings = listings(config, written, &connector, exchange.is_some(), &mut warnings)?;
+        connectors.push((exchange, connector));
+    }
+    let mut reached = Vec::new();
+    let asked = ask_all(config, &connectors);
+    for ((written, (exchange, connector)), found) in config.venues.iter().zip(connectors).zip(asked)
+    {
+        let listings = listings(config, written, found, exchange.is_some(), &mut warnings)?;
         reached.push((exchange, connector, listings));
     }
     let described = |venue: &str, symbol: &str| {
@@ -197,17 +204,32 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, FeedError> {
     Ok((table, names, warnings, venues))
 }
 
+/// Asks every venue for its list, all at once: one that does not answer keeps nobody else waiting.
+fn ask_all(
+    config: &Config,
+    connectors: &[(Option<Simulated>, Connector)],
+) -> Vec<Result<Vec<Listing>, String>> {
+    thread::scope(|scope| {
+        let venues = config.venues.iter().zip(connectors);
+        let asking: Vec<_> = venues
+            .map(|(it, (_, connector))| scope.spawn(move || connector.listings(&it.instruments)))
+            .collect();
+        let panicked = |_| Err(String::from("the helper thread panicked"));
+        asking.into_iter().map(|it| it.join().unwrap_or_else(panicked)).collect()
+    })
+}
+
 /// What a venue lists of the configured symbols. A venue that cannot be asked is a warning: paper
 /// trading goes on with what the configuration says of its instruments. A list that does not name a
 /// symbol is an error: nobody would ever speak of it.
 fn listings(
     config: &Config,
     written: &Venue,
-    connector: &Connector,
+    found: Result<Vec<Listing>, String>,
     must: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Listing>, FeedError> {
-    let found = match connector.listings(&written.instruments) {
+    let found = match found {
         Ok(found) => found,
         Err(error) if must => return Err(FeedError::Simulated(error)),
         Err(error) => {

@@ -11,6 +11,7 @@
 mod bad_input;
 mod configs;
 mod crash;
+mod deep;
 mod determinism;
 mod full_disk;
 mod harness;

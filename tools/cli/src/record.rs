@@ -19,7 +19,8 @@ const EXAMPLES: &str = "Examples:
 
 Uses connections of its own: an engine that runs with the same file is not disturbed. Writes one
 file per connection, VENUE-LINK-CONNECTED.frames.gz, and beside it a .session.json with what was sent
-and fetched; a connection that is replaced or lost begins a new file. A file is complete once its
+and fetched; a connection that is replaced or lost begins a new file, and all files of a link play
+back together as the link spoke. A file is complete once its
 connection is over: end the recording by SIGINT or SIGTERM, not by kill -9. What was written plays
 back through market_data = \"capture\".";
 

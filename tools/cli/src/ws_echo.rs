@@ -41,10 +41,14 @@ pub(crate) fn run(args: &EchoArgs) -> ExitCode {
     }
 }
 
+/// Room for what is on its way back: the longest message that is taken, and what came while it went.
+const UNSENT_MAX: usize = 64 << 20;
+
 /// How many messages were sent back before the other side closed.
 fn echo(args: &EchoArgs) -> Result<u64, NetError> {
     let tls = Tls::new(args.ca_file.as_deref())?;
-    let mut connection = Connection::connect(&args.url, ConnectOptions::default(), &tls)?;
+    let options = ConnectOptions { unsent_max: UNSENT_MAX, ..ConnectOptions::default() };
+    let mut connection = Connection::connect(&args.url, options, &tls)?;
     let mut heard: Vec<(bool, Vec<u8>)> = Vec::new();
     loop {
         let polled = connection.poll(&mut |it| match it {

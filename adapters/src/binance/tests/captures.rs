@@ -91,7 +91,13 @@ fn check(name: &str, symbols: &[&str], described: bool, want: &Sum) {
             Some(Decoded::Depth { instrument, first, last, .. }) => {
                 seen[instrument.index()].range = (first, last)
             }
-            Some(Decoded::Trade { .. } | Decoded::Ignored(_) | Decoded::UnknownSymbol) | None => {}
+            Some(
+                Decoded::Trade { .. }
+                | Decoded::Refused { .. }
+                | Decoded::Ignored(_)
+                | Decoded::UnknownSymbol,
+            )
+            | None => {}
         }
         if let Some(event) = events.iter().rfind(|it| it.kind == Kind::Book) {
             let at = event.instrument.index();

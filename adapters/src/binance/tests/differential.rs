@@ -74,6 +74,7 @@ fn levels(decoder: &Decoder, decoded: Decoded) -> Vec<Level> {
         Decoded::Depth { .. } => decoder.levels().iter().map(|(_, level)| level).collect(),
         Decoded::Trade { .. }
         | Decoded::Quote { .. }
+        | Decoded::Refused { .. }
         | Decoded::Ignored(_)
         | Decoded::UnknownSymbol => Vec::new(),
     }

@@ -403,7 +403,10 @@ fn five_bad_frames_in_ten_seconds_want_a_new_connection() {
 fn known_messages_that_are_not_needed_are_counted() {
     let session = check(&[
         (r#"1 frame {"result":null,"id":1}"#, &[]),
-        (r#"2 frame {"error":{"code":2,"msg":"Invalid request"},"id":1}"#, &[]),
+        (
+            r#"2 frame {"error":{"code":2,"msg":"Invalid request"},"id":1}"#,
+            &["65535 venue_error 2", "65535 said \"Invalid request\""],
+        ),
         (
             r#"3 frame {"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}"#,
             &["reconnect VenueShutdown"],
@@ -417,6 +420,29 @@ fn known_messages_that_are_not_needed_are_counted() {
     let counters = session.counters();
     assert_eq!((counters.ignored, counters.error_replies), (7, 1));
     assert_eq!((counters.unknown_symbols, counters.malformed()), (1, 0));
+}
+
+#[test]
+fn what_the_venue_refuses_is_told_in_its_own_words() {
+    let mut line = Line::new();
+    let mut said = |input: &str, want: &[&str]| assert_eq!(line.feed(input), want, "{input}");
+    said(r#"1 frame {"error":{"code":3},"id":null}"#, &["65535 venue_error 3"]);
+    said(r#"2 frame {"code":-1,"msg":7}"#, &["65535 venue_error -1"]);
+    said(r#"3 frame {"error":"no"}"#, &["65535 malformed 3"]);
+    // A snapshot that is refused with HTTP status 200 is asked for again, after a pause.
+    said("10 depth 0 3 4 b99=9", &["0 resync 0", ASK_0]);
+    said(
+        r#"20 snapshot 0 {"code":-1121,"msg":"Invalid symbol."}"#,
+        &["0 venue_error -1121", "0 said \"Invalid symbol.\""],
+    );
+    said("519 depth 0 5 5 b99=9", &[]);
+    said("520 depth 0 6 6 b99=9", &[ASK_0]);
+    said(
+        r#"530 snapshot ? {"code":-1003,"msg":"Way too many requests."}"#,
+        &["65535 venue_error -1003", "65535 said \"Way too many req\"", "65535 said \"uests.\""],
+    );
+    let counters = line.session.counters();
+    assert_eq!((counters.error_replies, counters.malformed()), (4, 1));
 }
 
 #[test]

@@ -299,8 +299,8 @@ fn published_examples_are_understood() {
     pushed(
         "Trades.txt",
         &[
-            "2 trade 22381691 Sell 50000000@23755600000000",
             "2 trade 22381690 Sell 50000000@23755600000000",
+            "2 trade 22381691 Sell 50000000@23755600000000",
         ],
     );
 }

@@ -388,6 +388,36 @@ fn a_bad_book_update_costs_its_book_and_no_other() {
 }
 
 #[test]
+fn trades_of_a_message_are_told_in_the_order_in_which_they_happened() {
+    // Each trade is instrument, id and hundredths of a second.
+    let check = |trades: &[(usize, u64, u32)], want: &[(usize, u64)]| {
+        let listed: Vec<String> = trades
+            .iter()
+            .map(|(i, id, at)| {
+                let symbol = ["AAA-USD", "BBB-USD"][*i];
+                format!(
+                    r#"{{"product_id":"{symbol}","trade_id":"{id}","price":"5","size":"1","time":"2026-08-09T21:05:48.{at:02}Z","side":"BUY"}}"#
+                )
+            })
+            .collect();
+        let event = format!(r#"{{"type":"update","trades":[{}]}}"#, listed.join(","));
+        let frame = envelope("market_trades", "0", &event);
+        let events = Line::new().feed(&format!("1 frame {frame}"));
+        let want: Vec<String> =
+            want.iter().map(|(i, id)| format!("{i} trade {id} Sell 1@5")).collect();
+        assert_eq!(events, want, "{trades:?}");
+    };
+    // The newest first, as the venue has them; the ids of two products say nothing of each other.
+    check(&[(0, 9, 43), (0, 8, 37), (0, 7, 37)], &[(0, 7), (0, 8), (0, 9)]);
+    check(&[(0, 9, 43), (0, 8, 43)], &[(0, 8), (0, 9)]);
+    check(&[(1, 3, 43), (0, 9, 37)], &[(0, 9), (1, 3)]);
+    // In order already.
+    check(&[(0, 8, 37), (0, 9, 43)], &[(0, 8), (0, 9)]);
+    check(&[(0, 9, 37), (1, 3, 37)], &[(0, 9), (1, 3)]);
+    check(&[(0, 9, 37)], &[(0, 9)]);
+}
+
+#[test]
 fn bad_frames_are_counted_by_their_fault() {
     let trade = |from: &str, to: &str| {
         let text = r#"{"type":"update","trades":[{"product_id":"AAA-USD","trade_id":"7","price":"5","size":"1","time":"2026-08-09T21:05:48Z","side":"BUY"}]}"#;

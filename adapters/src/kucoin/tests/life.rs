@@ -5,7 +5,7 @@ use kairos_logic::units::{InstrumentId, VenueId};
 use super::captures::WHOLE;
 use crate::kucoin::instruments::{parse_list, split_symbol};
 use crate::kucoin::{KucoinMarket, Options};
-use crate::session::{Dial, Fault, MarketSession, Outbox};
+use crate::session::{Dial, Fault, MarketSession, NoAddress, Outbox};
 use crate::testing::{drive, levels, table_of};
 use crate::venue::SetupError;
 
@@ -197,20 +197,26 @@ fn a_connection_is_dialled_with_a_token() {
     assert_eq!(line.session.on_dial_reply(good.as_bytes()), Ok(address(1)));
     assert_eq!(line.session.on_dial_reply(good.as_bytes()), Ok(address(2)));
     let mut refused = |body: &str, fault: Fault| {
-        assert_eq!(line.session.on_dial_reply(body.as_bytes()), Err(fault), "{body}");
+        assert_eq!(line.session.on_dial_reply(body.as_bytes()), Err(fault.into()), "{body}");
     };
     refused("", Fault::NotJson);
     refused("<html>", Fault::NotJson);
     refused("{}", Fault::Shape);
-    refused(r#"{"code":"429000","msg":"too many requests"}"#, Fault::Shape);
     refused(r#"{"code":"200000","data":{"token":"x","instanceServers":[]}}"#, Fault::Shape);
-    refused(&good.replace("200000", "200001"), Fault::Shape);
     refused(&reply("", "wss://x/", 18_000, 10_000), Fault::Shape);
     refused(&reply("a&b=c", "wss://x/", 18_000, 10_000), Fault::Shape);
     refused(&reply("a b", "wss://x/", 18_000, 10_000), Fault::Shape);
     refused(&reply("a", "wss://x/?y", 18_000, 10_000), Fault::Shape);
     refused(&reply("a", "wss://x/", 0, 10_000), Fault::Time);
     refused(&reply("a", "wss://x/", 18_000, 999_999_999), Fault::Time);
+    let mut unwilling = |body: &str, words: &str, retry_after_s: u64| {
+        let want = NoAddress::Refused { words: words.into(), retry_after_s };
+        assert_eq!(line.session.on_dial_reply(body.as_bytes()), Err(want), "{body}");
+    };
+    unwilling(r#"{"code":"429000","msg":"too \"many\""}"#, r#"code 429000: too "many""#, 30);
+    unwilling(r#"{"code":"1015","msg":"IP blocked"}"#, "code 1015: IP blocked", 30);
+    unwilling(r#"{"code":"400100"}"#, "code 400100: ", 0);
+    unwilling(&good.replace("200000", "200001"), "code 200001: ", 0);
     // What was refused changed nothing: pings are those of the last good answer.
     line.feed("0 open");
     line.feed(&format!("1 {WELCOME}"));

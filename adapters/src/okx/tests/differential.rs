@@ -134,12 +134,6 @@ fn hostile_frames_are_counted_and_nothing_else() {
     );
 }
 
-#[test]
-fn damaged_recordings_never_panic() {
-    let Some(folder) = captures() else { return };
-    twins::fuzz(&make, &folder.join(BOOKS), 7, 1_500);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -569,7 +569,7 @@ fn what_no_connection_can_serve_is_refused() {
     assert_eq!(refused(0, &[ids[0]; 241]), Some(found));
     let mut session = OkxMarket::new(&table, VenueId(0), &ids, Options::default()).unwrap();
     assert_eq!(session.dial(), Dial::Path("".into()));
-    assert_eq!(session.on_dial_reply(b"{}"), Err(Fault::Shape));
+    assert_eq!(session.on_dial_reply(b"{}"), Err(Fault::Shape.into()));
 }
 
 #[test]

@@ -108,6 +108,24 @@ pub fn words(pair: &Pair, what: &What, ms: u64) -> (Kind, String) {
     }
 }
 
+/// The bare message about a day of this market, whose beginning nobody remembers: what it says of the
+/// past is the last trade.
+fn day_text(pair: &Pair, (bid, ask): ((i64, i64), (i64, i64)), ms: u64) -> String {
+    let shape = &pair.shape;
+    let (last, traded, id) =
+        pair.recent().next_back().map_or((bid.0, 0, 0), |it| (it.price, it.qty, it.id));
+    let (last, traded) = (price(shape, last), qty(shape, traded));
+    format!(
+        r#"{{"e":"24hrTicker","E":{ms},"s":"{}","p":"0","P":"0","w":"{last}","x":"{last}","c":"{last}","Q":"{traded}","b":"{}","B":"{}","a":"{}","A":"{}","o":"{last}","h":"{last}","l":"{last}","v":"0","q":"0","O":{},"C":{ms},"F":{id},"L":{id},"n":0}}"#,
+        symbol(shape),
+        price(shape, bid.0),
+        qty(shape, bid.1),
+        price(shape, ask.0),
+        qty(shape, ask.1),
+        ms.saturating_sub(86_400_000),
+    )
+}
+
 /// The body of `GET /api/v3/depth`: up to `limit` levels a side of the book as it stands.
 #[must_use]
 pub fn depth_body(pair: &Pair, limit: usize) -> String {
@@ -332,6 +350,12 @@ impl ServerProtocol for Binance {
                 r#"{{"e":"aggTrade","E":{ms},"s":"{name}","a":{id},"p":"{price}","q":"{qty}","f":{id},"l":{id},"T":{ms},"m":{maker_bought},"M":true}}"#
             );
             self.tell(&format!("{lower}@aggTrade"), Class::Trade, data, out);
+        }
+        if let What::Quote { bid, ask, .. } = step.what {
+            let stream = format!("{lower}@ticker");
+            if self.topics.has(&stream) {
+                self.tell(&stream, Class::Quote, day_text(pair, (bid, ask), ms), out);
+            }
         }
         if matches!(step.what, What::Depth { .. }) {
             for levels in [5, 10, 20] {

@@ -199,6 +199,8 @@ impl Coinbase {
             };
             match channel {
                 "level2" => self.snapshot(scene, pair, &product, out),
+                // Clients take the product of a message out of its first trade.
+                "market_trades" if pair.recent().next().is_none() => {}
                 "market_trades" => {
                     let trades = pair.recent().rev();
                     let trades = list(

@@ -58,6 +58,11 @@ pub(super) fn answer(scene: &Scene<'_>, request: &Request) -> Option<Response> {
         "/api/v2/symbols" => {
             return done(list(scene.listed.iter().map(|it| symbol_text(&it.shape))));
         }
+        "/api/v1/market/allTickers" => {
+            let pairs = scene.listed.iter().filter_map(|it| scene.pair(&it.symbol));
+            let (tickers, ms) = (list(pairs.map(ticker_text)), scene.at.0 / MS);
+            return done(format!(r#"{{"time":{ms},"ticker":{tickers}}}"#));
+        }
         path => match path.strip_prefix("/api/v3").or_else(|| path.strip_prefix("/api/v1")) {
             Some(rest) => match rest.strip_prefix(book)? {
                 "" => usize::MAX,
@@ -105,6 +110,22 @@ fn symbol_text(shape: &Shape) -> String {
         tick = tick,
         lot = lot,
         funds = funds,
+    )
+}
+
+/// A pair in the list of all. What it says of the last day is the present.
+fn ticker_text(pair: &Pair) -> String {
+    let shape = &pair.shape;
+    let best = |side| best_first(side, pair.side(side)).next().unwrap_or((0, 0));
+    let (bid, ask) = (best(Side::Buy), best(Side::Sell));
+    let last = price(shape, pair.recent().next_back().map_or(bid.0, |it| it.price));
+    format!(
+        r#"{{"symbol":"{name}","symbolName":"{name}","buy":"{}","bestBidSize":"{}","sell":"{}","bestAskSize":"{}","changeRate":"0","changePrice":"0","high":"{last}","low":"{last}","vol":"0","volValue":"0","last":"{last}","averagePrice":"{last}","takerFeeRate":"0.001","makerFeeRate":"0.001","takerCoefficient":"1","makerCoefficient":"1"}}"#,
+        price(shape, bid.0),
+        qty(shape, bid.1),
+        price(shape, ask.0),
+        qty(shape, ask.1),
+        name = format_args!("{}-{}", shape.base, shape.quote),
     )
 }
 

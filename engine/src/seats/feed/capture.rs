@@ -8,7 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use kairos_adapters::capture::{CaptureError, Frame, FrameKind, Merge};
-use kairos_adapters::session::{Arrival, MarketSession};
+use kairos_adapters::session::{Arrival, MarketSession, evidence};
 use kairos_logic::event::{Event, StatusCode, Verb};
 use kairos_logic::units::{InstrumentId, Nanos, Stamp};
 
@@ -307,7 +307,10 @@ fn hear(frame: &Frame<'_>, speaker: &mut Speaker, sink: &mut Sink) {
     let Speaker { session, outbox } = speaker;
     let arrival = Arrival { at: frame.recv, recv: sink.clock.stamp(), number: frame.line };
     sink.begin();
-    let mut publish = |event: Event| sink.put(event);
+    let mut publish = |event: Event| {
+        sink.put(event);
+        evidence(&event, frame.bytes, &mut |it| sink.put(it));
+    };
     match frame.kind {
         FrameKind::Text => session.on_frame(arrival, frame.bytes, outbox, &mut publish),
         FrameKind::Rest { target, .. } => {

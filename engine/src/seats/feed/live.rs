@@ -23,7 +23,7 @@ pub struct LiveParts {
     pub exchange: Option<Simulated>,
     /// Nanoseconds between timer ticks; 0 is none.
     pub timer_ns: u64,
-    /// How long market data may wait for room in IN before it is dropped as a whole.
+    /// How long market data may wait for an IN that does not move before it is dropped as a whole.
     pub hold_ns: u64,
     /// Books that logic found broken.
     pub broken: Arc<Broken>,
@@ -31,11 +31,34 @@ pub struct LiveParts {
     pub first: Vec<Event>,
 }
 
+/// IN counts as moving while it takes this many of the events that wait within `hold_ns`. A snapshot
+/// of a large venue is longer than the ring: what matters is that the pipeline works on it.
+const MOVED_MIN: usize = 1_024;
+
+/// Market data that waits for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting {
+    since: Stamp,
+    /// How many events waited then.
+    events: usize,
+}
+
+impl Waiting {
+    /// A look at `at`, after an attempt to publish that left `left` of `before` events: since when
+    /// they wait for a pipeline that does not move, or `None` where this attempt got through to it.
+    fn look(&mut self, at: Stamp, before: usize, left: usize) -> Option<Stamp> {
+        if left + MOVED_MIN <= self.events {
+            *self = Self { since: at, events: left };
+        }
+        (left >= before).then_some(self.since)
+    }
+}
+
 /// The feed seat of one venue.
 pub struct LiveFeed {
     sink: Sink,
     lines: Lines,
-    held_since: Option<Stamp>,
+    waiting: Option<Waiting>,
     hold_ns: u64,
     next_tick: Nanos,
     timer_ns: u64,
@@ -70,7 +93,7 @@ impl LiveFeed {
         Self {
             sink: Sink::new(door, clock),
             lines: parts.lines,
-            held_since: None,
+            waiting: None,
             hold_ns: parts.hold_ns,
             next_tick: Nanos(0),
             timer_ns: parts.timer_ns,
@@ -128,7 +151,7 @@ impl LiveFeed {
     fn drop_held(&mut self, stamp: Stamp, now: Nanos) {
         let dropped = i64::try_from(self.sink.held.len()).unwrap_or(i64::MAX);
         self.sink.held.retain(is_link);
-        self.held_since = None;
+        self.waiting = None;
         if let Some(meter) = self.meter(0) {
             meter.dropped.add(dropped.unsigned_abs());
         }
@@ -143,16 +166,20 @@ impl LiveFeed {
 
     /// Publishes what waits; `false` while something still does.
     fn flush(&mut self) -> bool {
+        let before = self.sink.held.len();
         if self.sink.flush() {
-            self.held_since = None;
+            self.waiting = None;
             return true;
         }
         if let Some(meter) = self.meters.feeds.get(self.number) {
             meter.seat.held.add(1);
         }
         let (stamp, now) = self.now();
-        let since = *self.held_since.get_or_insert(stamp);
-        if self.sink.clock.nanos_between(since, stamp) > self.hold_ns {
+        let left = self.sink.held.len();
+        let waiting = self.waiting.get_or_insert(Waiting { since: stamp, events: left });
+        if let Some(since) = waiting.look(stamp, before, left)
+            && self.sink.clock.nanos_between(since, stamp) > self.hold_ns
+        {
             self.drop_held(stamp, now);
         }
         false
@@ -238,5 +265,36 @@ impl Seat for LiveFeed {
 
     fn close(mut self: Box<Self>) {
         self.lines.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_late_only_behind_a_pipeline_that_does_not_move() {
+        // Each look: when, events before the attempt to publish and after it, since when they wait.
+        let check = |looks: &[(u64, usize, usize, Option<u64>)]| {
+            let mut waiting = Waiting { since: Stamp(100), events: 10_000 };
+            for &(at, before, left, want) in looks {
+                let found = waiting.look(Stamp(at), before, left).map(|it| it.0);
+                assert_eq!(found, want, "at {at} of {looks:?}");
+            }
+        };
+        // Nothing is taken: the wait goes on.
+        check(&[(200, 10_000, 10_000, Some(100)), (300, 10_000, 10_000, Some(100))]);
+        // Something was taken just now: late as it may be, the pipeline moves.
+        check(&[(200, 10_000, 9_999, None), (300, 9_999, 9_999, Some(100))]);
+        // Enough was taken, at once or by and by: the wait begins anew.
+        check(&[(200, 10_000, 8_976, None), (300, 8_976, 8_976, Some(200))]);
+        check(&[(200, 10_000, 8_977, None), (300, 8_977, 8_977, Some(100))]);
+        check(&[
+            (200, 10_000, 9_500, None),
+            (300, 9_500, 8_900, None),
+            (400, 8_900, 8_900, Some(300)),
+        ]);
+        // What a frame added while others waited takes nothing away.
+        check(&[(200, 12_000, 12_000, Some(100))]);
     }
 }

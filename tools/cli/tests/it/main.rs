@@ -15,3 +15,4 @@ mod sim_exchange;
 mod states;
 mod usage;
 mod verbs;
+mod ws_echo;
