@@ -61,7 +61,9 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
     okx::way(bench, &mut found)?;
     kucoin::way(bench, &mut found)?;
     coinbase::run(bench, &mut found)?;
+    coinbase::way(bench, &mut found)?;
     kraken::run(bench, &mut found)?;
+    kraken::way(bench, &mut found)?;
     found.note("all readers decode prices and quantities into scaled integers");
     Ok(found)
 }

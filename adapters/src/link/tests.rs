@@ -537,3 +537,72 @@ fn counters_are_told_every_minute() {
     link.on_time(Nanos(63 * SECOND), &mut |event| said.push(words(&event)));
     assert!(said.is_empty(), "{said:?}");
 }
+
+/// Recorded connections of one link: each frame with its second, its connection and what comes of it.
+fn played(spans: &[(u64, Option<u64>)], frames: &[(u64, usize, &str, &[&str])]) {
+    let at = |second: u64| Nanos(second * SECOND);
+    let parts = spans.iter().map(|&(opened, closed)| {
+        let span = recorded::Span { opened: at(opened), closed: closed.map(at) };
+        (Scripted::boxed(false), span)
+    });
+    let mut sessions = recorded::together(parts.collect());
+    let mut out = Outbox::new();
+    for &(second, place, frame, want) in frames {
+        let arrival = Arrival { at: at(second), recv: Stamp(1), number: 1 };
+        let mut said = Vec::new();
+        let publish = &mut |event: Event| said.push(words(&event));
+        sessions[place].on_frame(arrival, frame.as_bytes(), &mut out, publish);
+        assert_eq!(said, want, "{second} s, connection {place}: {frame}");
+    }
+}
+
+#[test]
+fn a_recorded_connection_that_was_lost_leaves_a_gap_to_its_successor() {
+    let (lost_0, lost_1) = ("0 gap disconnected 0 0", "1 gap disconnected 0 0");
+    played(
+        &[(1, Some(5)), (6, None)],
+        &[
+            (1, 0, "snap 0 1", &["0 bid 1@1 u0 snapshot clear last"]),
+            (4, 0, "trade 0 7", &["0 trade 7 Buy 1@1"]),
+            (6, 1, "trade 0 8", &[lost_0, lost_1, "0 trade 8 Buy 1@1"]),
+            (7, 1, "snap 0 2", &["0 bid 1@2 u0 snapshot clear last"]),
+            // Nothing of what is over.
+            (7, 0, "trade 0 9", &[]),
+        ],
+    );
+}
+
+#[test]
+fn recorded_connections_that_overlap_hand_over() {
+    let begin: [(u64, usize, &str, &[&str]); 6] = [
+        (1, 0, "trade 0 7", &["0 trade 7 Buy 1@1"]),
+        (6, 1, "trade 0 7", &[]),
+        (6, 1, "trade 0 8", &["0 trade 8 Buy 1@1"]),
+        (6, 1, "level 0 2", &[]),
+        (6, 1, "snap 0 2", &["0 bid 1@2 u0 snapshot clear last"]),
+        (6, 0, "level 1 3", &["1 bid 1@3 u0 last"]),
+    ];
+    // To the end: from then on the old one is not heard.
+    let mut frames = begin.to_vec();
+    frames.extend([
+        (6, 0, "level 0 3", &[][..]),
+        (7, 1, "snap 1 4", &["1 bid 1@4 u0 snapshot clear last"][..]),
+        (7, 0, "level 1 5", &[]),
+        (7, 1, "level 1 5", &["1 bid 1@5 u0 last"]),
+    ]);
+    played(&[(1, Some(8)), (6, None)], &frames);
+    // The newcomer is lost: what it had taken goes back, to be rebuilt.
+    let mut frames = begin.to_vec();
+    frames.extend([
+        (9, 0, "level 1 5", &["0 gap disconnected 0 0", "1 bid 1@5 u0 last"][..]),
+        (9, 0, "level 0 5", &["0 bid 1@5 u0 last"][..]),
+    ]);
+    played(&[(1, None), (6, Some(8))], &frames);
+    // The old one is lost before its successor has everything: the rest follows.
+    let mut frames = begin.to_vec();
+    frames.extend([
+        (9, 1, "snap 1 4", &["1 bid 1@4 u0 snapshot clear last"][..]),
+        (9, 1, "level 0 5", &["0 bid 1@5 u0 last"][..]),
+    ]);
+    played(&[(1, Some(8)), (6, None)], &frames);
+}

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 
 use kairos_adapters::coinbase::{Channel, Decoded, Decoder};
+use kairos_adapters::venues::Venue;
 use kairos_logic::units::{InstrumentId, Side, VenueId};
 use serde::Deserialize;
 
 use super::hyphen::{MESSAGES, Numbers, SYMBOL, agree, table};
+use super::link::Way;
 use super::{Race, SIMD_JSON, Typed, keep, price, qty};
 use crate::report::Findings;
 use crate::traffic::Messages;
@@ -28,6 +30,9 @@ const KINDS: [(&str, Kind, usize); 4] = [
     ("depth_large", Kind::Depth(60), 4),
 ];
 
+/// The number of the first message.
+const FIRST: usize = 1_000_000_000;
+
 pub(super) fn run(bench: &mut Bench, found: &mut Findings) -> Result<(), Trouble> {
     for (name, kind, per_sample) in KINDS {
         let messages = messages(kind, MESSAGES);
@@ -42,6 +47,15 @@ pub(super) fn run(bench: &mut Bench, found: &mut Findings) -> Result<(), Trouble
         );
     }
     Ok(())
+}
+
+/// Trades on the whole way through a link. The venue counts messages: when a lap begins again some
+/// sixteen of its thousand are taken for repetitions, which no median sees.
+pub(super) fn way(bench: &mut Bench, found: &mut Findings) -> Result<(), Trouble> {
+    let (table, messages) = (table("coinbase"), messages(Kind::Trade, MESSAGES));
+    let mut scanner = decoder();
+    let way = Way { venue: Venue::Coinbase, name: "trade", table: &table, messages: &messages };
+    way.run(bench, found, |it| keep(&scanner.scan(it)))
 }
 
 fn decoder() -> Decoder {
@@ -71,10 +85,10 @@ fn told(decoder: &Decoder, decoded: Decoded) -> Option<Typed> {
 
 fn messages(kind: Kind, count: usize) -> Messages {
     let mut numbers = Numbers::new(8);
-    Messages::written(count, |_, text| {
+    Messages::written(count, |number, text| {
         numbers.step();
         // Writing into a string does not fail.
-        let _ = write(kind, &mut numbers, text);
+        let _ = write(kind, &mut numbers, FIRST + number, text);
     })
 }
 
@@ -85,7 +99,7 @@ fn time(it: &mut Numbers, fine: bool) -> String {
     format!("2026-08-09T21:05:{second:02}.{}Z", &fraction[..if fine { 9 } else { 6 }])
 }
 
-fn write(kind: Kind, it: &mut Numbers, text: &mut String) -> std::fmt::Result {
+fn write(kind: Kind, it: &mut Numbers, sequence: usize, text: &mut String) -> std::fmt::Result {
     let (id, sent, at) = (it.id, time(it, true), time(it, false));
     let channel = match kind {
         Kind::Trade => "market_trades",
@@ -94,7 +108,7 @@ fn write(kind: Kind, it: &mut Numbers, text: &mut String) -> std::fmt::Result {
     };
     write!(
         text,
-        "{{\"channel\":\"{channel}\",\"timestamp\":\"{sent}\",\"sequence_num\":{id},\
+        "{{\"channel\":\"{channel}\",\"timestamp\":\"{sent}\",\"sequence_num\":{sequence},\
          \"events\":[{{\"type\":\"update\","
     )?;
     match kind {

@@ -7,12 +7,14 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 
 use kairos_adapters::kraken::{Decoded, Decoder};
+use kairos_adapters::venues::Venue;
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::units::{InstrumentId, Side, VenueId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::hyphen::{MESSAGES, Numbers, agree};
+use super::link::Way;
 use super::{General, Race, Typed, keep, price, qty};
 use crate::report::Findings;
 use crate::traffic::Messages;
@@ -59,6 +61,14 @@ fn table() -> InstrumentTable {
         it.symbol = SYMBOL.to_owned();
     }
     table
+}
+
+/// Trades on the whole way through a link.
+pub(super) fn way(bench: &mut Bench, found: &mut Findings) -> Result<(), Trouble> {
+    let (table, messages) = (table(), messages(Kind::Trade, MESSAGES));
+    let mut scanner = decoder();
+    let way = Way { venue: Venue::Kraken, name: "trade", table: &table, messages: &messages };
+    way.run(bench, found, |it| keep(&scanner.scan(it)))
 }
 
 fn decoder() -> Decoder {

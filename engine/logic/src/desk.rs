@@ -331,6 +331,7 @@ impl DeskState {
                     | StatusCode::FetchFailed
                     | StatusCode::Said
                     | StatusCode::VenueError
+                    | StatusCode::Listed
                     | StatusCode::LinkFrames
                     | StatusCode::LinkBytes
                     | StatusCode::LinkEvents

@@ -272,6 +272,8 @@ words! {
         RiskReducing = 19 "risk_reducing",
         /// Trading was stopped; entries are refused.
         RiskStopped = 20 "risk_stopped",
+        /// The venue's list has this instrument; `detail` is 1 where it trades now, 0 where it does not.
+        Listed = 21 "listed",
         /// Frames of one connection so far in `detail`; its number in `more`, as below.
         LinkFrames = 32 "link_frames",
         /// Bytes of its frames.

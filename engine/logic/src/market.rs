@@ -189,6 +189,7 @@ impl Market {
             | StatusCode::FetchFailed
             | StatusCode::Said
             | StatusCode::VenueError
+            | StatusCode::Listed
             | StatusCode::LinkFrames
             | StatusCode::LinkBytes
             | StatusCode::LinkEvents

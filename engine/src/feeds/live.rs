@@ -18,9 +18,9 @@ use kairos_adapters::net::{NetError, SocketOptions};
 use kairos_adapters::venue::listing::Listing;
 use kairos_adapters::venues::Venue as Protocol;
 use kairos_edge::config::{Config, Description, MarketData, Venue};
-use kairos_logic::event::Event;
+use kairos_logic::event::{Event, StatusCode};
 use kairos_logic::instrument::InstrumentTable;
-use kairos_logic::units::{Decimal, InstrumentId, VenueId};
+use kairos_logic::units::{Decimal, InstrumentId, Nanos, VenueId};
 
 use super::{FeedError, connection_names, describe, instruments_of, protocol, refuse};
 use crate::assemble::AssembleError;
@@ -36,9 +36,9 @@ use crate::sockets;
 use crate::wiring::FeedPart;
 
 /// Most time for one attempt to fetch a list of instruments: some have several megabytes.
-const LIST_WITHIN: Duration = Duration::from_secs(20);
+const LIST_WITHIN: Duration = Duration::from_secs(15);
 /// Attempts to fetch it.
-const LIST_ATTEMPTS: u32 = 3;
+const LIST_ATTEMPTS: u32 = 2;
 
 /// How one venue is reached: addresses, trust, options of sockets.
 pub struct Connector {
@@ -149,6 +149,8 @@ pub(super) struct LiveVenue {
     pub(super) exchange: Option<Simulated>,
     timer_ns: u64,
     hold_ns: u64,
+    /// What the venue's list says of its instruments, to be journaled before anything else of it.
+    listed: Vec<Event>,
 }
 
 type Prepared = (InstrumentTable, Vec<FeedNames>, Vec<String>, Vec<LiveVenue>);
@@ -185,7 +187,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, FeedError> {
     let table = config.instrument_table(&described).map_err(AssembleError)?;
     let (mut names, mut venues) = (Vec::new(), Vec::new());
     let places = (0_u8..).map(VenueId).zip(&config.venues).zip(reached);
-    for ((id, written), (exchange, connector, _)) in places {
+    for ((id, written), (exchange, connector, listings)) in places {
         let links = links(config, written, id, &table, connector.protocol)?;
         names.push(FeedNames {
             seat: format!("feed.{}", written.name),
@@ -199,6 +201,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, FeedError> {
             exchange,
             timer_ns: config.engine.timer_ms * 1_000_000,
             hold_ns: config.feed.hold_ms * 1_000_000,
+            listed: standing(&table, id, &listings),
         });
     }
     Ok((table, names, warnings, venues))
@@ -257,6 +260,17 @@ fn listings(
     Ok(found)
 }
 
+/// Whether each instrument of a venue trades, as its list has it.
+fn standing(table: &InstrumentTable, venue: VenueId, listings: &[Listing]) -> Vec<Event> {
+    let own = table.iter().filter(|(_, it)| it.venue == venue);
+    let listed = own.filter_map(|(id, it)| {
+        let listing = listings.iter().find(|listing| listing.symbol == it.symbol)?;
+        let detail = i64::from(listing.trading);
+        Some(Event::status(Nanos(0), id, venue, StatusCode::Listed, detail))
+    });
+    listed.collect()
+}
+
 fn description(listing: &Listing) -> Description {
     let text = |units: i64, scale: u8| Some(Decimal { units, scale }.to_string());
     Description {
@@ -299,12 +313,13 @@ fn links(
 
 /// The seats of the venues. The first has what goes in before anything else.
 pub(super) fn into_parts(
-    venues: Vec<LiveVenue>,
-    inherited: Vec<Event>,
+    mut venues: Vec<LiveVenue>,
+    mut inherited: Vec<Event>,
     clock: &Clock,
     broken: &Arc<Broken>,
     meters: &Arc<Meters>,
 ) -> Vec<FeedPart> {
+    venues.iter_mut().for_each(|it| inherited.append(&mut it.listed));
     let mut inherited = Some(inherited);
     let part = |(number, venue): (usize, LiveVenue)| -> FeedPart {
         let parts = LiveParts {

@@ -114,6 +114,11 @@ fn every_configuration_trades_on_the_simulated_exchanges_of_its_venues() {
                 matches!(it.1.news(), News::Status { venue, code: StatusCode::Connected, .. } if venue == id)
             });
             assert!(connected, "{name}: {}", venue.name);
+            let trading = content.events.iter().filter(|it| {
+                matches!(it.1.news(), News::Status { venue, code: StatusCode::Listed, detail: 1, .. } if venue == id)
+            });
+            let wanted = venue.instruments.len();
+            assert_eq!(trading.count(), wanted, "{name}: {} lists what trades", venue.name);
         }
         let count = |kind: Kind| content.events.iter().filter(|it| it.1.kind == kind).count();
         for kind in [Kind::Trade, Kind::Quote, Kind::Book, Kind::Report] {

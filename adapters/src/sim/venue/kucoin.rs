@@ -129,6 +129,18 @@ fn ticker_text(pair: &Pair) -> String {
     )
 }
 
+/// What `/market/snapshot` says of a pair, whose day began just now.
+fn day_text(pair: &Pair, (bid, ask): (i64, i64), update: u64, ms: u64) -> String {
+    let shape = &pair.shape;
+    let last = price(shape, pair.recent().next_back().map_or(bid, |it| it.price));
+    let (bid, ask) = (price(shape, bid), price(shape, ask));
+    format!(
+        r#"{{"sequence":"{update}","data":{{"averagePrice":{last},"baseCurrency":"{base}","buy":{bid},"changePrice":0,"changeRate":0,"close":{last},"datetime":{ms},"high":{last},"lastTradedPrice":{last},"low":{last},"makerCoefficient":1,"makerFeeRate":0.001,"market":"{quote}","markets":["{quote}"],"open":{last},"quoteCurrency":"{quote}","sell":{ask},"symbol":"{base}-{quote}","symbolCode":"{base}-{quote}","takerCoefficient":1,"takerFeeRate":0.001,"trading":true,"vol":0,"volValue":0}}}}"#,
+        base = shape.base,
+        quote = shape.quote,
+    )
+}
+
 /// Every number from first to last once, in each side's list in rising order. A number whose level
 /// changed again later stands for nothing and has a placeholder of price zero.
 fn changes_text(shape: &Shape, first: u64, last: u64, changes: &[Change]) -> [String; 2] {
@@ -179,6 +191,7 @@ impl Kucoin {
             "/market/level2"
                 | "/market/match"
                 | "/market/ticker"
+                | "/market/snapshot"
                 | "/spotMarket/level1"
                 | "/spotMarket/level2Depth5"
                 | "/spotMarket/level2Depth50"
@@ -305,6 +318,11 @@ impl ServerProtocol for Kucoin {
                 );
                 let name = ("/market/ticker", symbol, "trade.ticker");
                 self.tell(name, Class::Quote, &data, out);
+                let topic = ("/market/snapshot", symbol, "trade.snapshot");
+                if self.topics.has(&format!("/market/snapshot:{symbol}")) {
+                    let data = day_text(pair, (bid.0, ask.0), *update, ms);
+                    self.tell(topic, Class::Quote, &data, out);
+                }
                 let level = |it: (i64, i64)| {
                     format!(r#"["{}","{}"]"#, price(shape, it.0), qty(shape, it.1))
                 };
