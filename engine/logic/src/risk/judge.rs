@@ -245,7 +245,7 @@ impl Risk {
         if !self.market.is_valid(id) {
             return deny(Code::MarketDataStale, -1, limit);
         }
-        let age_ms = self.market.now().since(self.market.last_at(id)) / 1_000_000;
+        let age_ms = self.market.now().since(self.market.priced_at(id)) / 1_000_000;
         let age_ms = i64::try_from(age_ms).unwrap_or(i64::MAX);
         at_most(Code::MarketDataStale, age_ms, limit)
     }
