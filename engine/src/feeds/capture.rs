@@ -52,7 +52,9 @@ pub(super) fn prepare(
         connections.extend(connection_names(&written.name, written.captures.len()));
     }
     let paths = config.venues.iter().flat_map(|venue| &venue.captures);
-    let lines = Merge::open(paths).map_err(|error| FeedError::from(&error))?;
+    let mut lines = Merge::open(paths).map_err(|error| FeedError::from(&error))?;
+    // What is no capture at all is refused before the journal is touched.
+    lines.peek().map_err(|error| FeedError::from(&error))?;
     let timer_ns = config.engine.timer_ms * 1_000_000;
     let first = config.venues.first().map_or("none", |it| &it.name);
     let names = vec![FeedNames { seat: format!("feed.{first}"), connections }];
