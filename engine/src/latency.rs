@@ -199,6 +199,10 @@ impl Spans {
             }
             return;
         }
+        // Ticks and commands are made in the moment they are published: no bytes were read.
+        if matches!(event.news(), News::Timer | News::Command { .. }) {
+            return;
+        }
         let published = Stamp(event.recv.0.saturating_add(u64::from(event.in_after)));
         let ns = self.nanos(event.recv, published);
         self.note(RECV_IN, *event, ns, each);
@@ -277,9 +281,13 @@ mod tests {
     fn an_order_is_measured_against_the_event_that_caused_it() {
         let mut spans = Spans::new(2_000_000_000); // two ticks are a nanosecond
         let mut seen = Vec::new();
-        let mut cause = Event::timer(Nanos(5));
+        let (at, id) = (Nanos(5), InstrumentId(0));
+        let mut cause = Event::trade(at, at, id, Price(1), Qty(1), 1, Side::Buy);
         (cause.recv, cause.in_after) = (Stamp(1_000), 40);
         spans.event(7, &cause, &mut |it| seen.push((it.span, it.ns)));
+        let mut tick = Event::timer(at);
+        tick.recv = Stamp(1_001);
+        spans.event(8, &tick, &mut |it| panic!("{it:?}: no bytes were read"));
         let order = OrderId::new(1, 1);
         let (strategy_at, risk_at) = (Stamp(1_100), Stamp(1_160));
         spans.decision(&decision(7, order), strategy_at, risk_at, &mut |it| {

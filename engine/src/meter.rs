@@ -73,6 +73,8 @@ pub struct VenueMeter {
     pub events: Count,
     /// Frames that could not be understood.
     pub malformed: Count,
+    /// Frames about instruments that nobody trades here.
+    pub unknown: Count,
     /// Gaps in books.
     pub gaps: Count,
     /// Snapshots that made a book valid again.

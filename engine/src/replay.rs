@@ -105,7 +105,9 @@ pub struct Report {
     pub decisions: u64,
     /// Decisions of inputs at the end of a killed run that the journal does not have.
     pub unjournaled: u64,
-    /// Whether every comparison held.
+    /// Frames that a salvaged journal lacks within what was read.
+    pub missing: u64,
+    /// Whether every comparison held and nothing was missing.
     pub equal: bool,
     /// The first that did not.
     pub first_difference: Option<Difference>,
@@ -173,6 +175,8 @@ trait Visitor {
     fn input(&mut self, seq: u64, event: &Event, mind: &mut Mind, names: &Names);
     /// A journaled decision. `false` ends the walk.
     fn decision(&mut self, seq: u64, decision: &Decision, names: &Names) -> bool;
+    /// Frames that nobody has any more, from the first to the last of them.
+    fn missing(&mut self, first: u64, last: u64);
     /// The run is over; `properly` where its end was written.
     fn run_ends(&mut self, properly: bool, mind: &Mind, names: &Names);
 }
@@ -217,6 +221,9 @@ fn walk(
             cold = Cold::begin(frame.run, &builds);
         }
         if frame.is_physical() {
+            if let Some((first, last)) = frame.gap() {
+                visitor.missing(first, last);
+            }
             if frame.kind == RUN_END
                 && let Some(run) = &mut run
             {
@@ -404,6 +411,15 @@ impl Visitor for Check {
         true
     }
 
+    fn missing(&mut self, first: u64, last: u64) {
+        self.report.missing += last - first + 1;
+        self.report.equal = false;
+        self.report.warnings.push(format!(
+            "seq {first} to {last} are missing, salvage did not find them: an input among them may \
+             have decided what stands behind"
+        ));
+    }
+
     fn run_ends(&mut self, properly: bool, mind: &Mind, names: &Names) {
         self.report.outcome = Outcome::of(self.equity_first.take(), mind.risk().mark_to_market());
         if properly && let Some(left) = self.decided.front().copied() {
@@ -443,6 +459,8 @@ pub struct WhatIf {
     pub withheld: u64,
     /// Orders that would have been sent and have no answer in the journal.
     pub unanswered: u64,
+    /// Frames that a salvaged journal lacks.
+    pub missing: u64,
     /// The first [`CHANGED_MAX`] differences.
     pub changed: Vec<Changed>,
 }
@@ -524,7 +542,7 @@ impl Asked {
             cause,
             journaled: journaled.map(|it| names.then.decision_value(seq, it)),
             what_if: other.map(|it| names.here.decision_value(0, it)),
-            text: in_words(journaled, other),
+            text: in_words(journaled, other, names),
         });
     }
 
@@ -540,7 +558,7 @@ impl Asked {
     }
 }
 
-fn in_words(journaled: Option<&Decision>, other: Option<&Decision>) -> String {
+fn in_words(journaled: Option<&Decision>, other: Option<&Decision>, names: &Names) -> String {
     let (Some(then), Some(now)) = (journaled, other) else {
         return match (journaled, other) {
             (Some(then), None) => format!("order {} would not have been proposed", then.order),
@@ -549,24 +567,29 @@ fn in_words(journaled: Option<&Decision>, other: Option<&Decision>) -> String {
         };
     };
     match (then.verdict, now.verdict) {
-        (Verdict::Approved, Verdict::Denied) => format!(
-            "order {} would have been denied: {} (found {}, limit {})",
-            now.order,
-            now.code.text(),
-            now.found,
-            now.limit
-        ),
+        (Verdict::Approved, Verdict::Denied) => {
+            let why = denial(now, &names.here);
+            format!("order {} would have been denied: {why}", now.order)
+        }
         (Verdict::Denied, Verdict::Approved) => {
-            format!(
-                "order {} would have been approved; it was denied: {}",
-                now.order,
-                then.code.text()
-            )
+            let why = denial(then, &names.then);
+            format!("order {} would have been approved; it was denied: {why}", now.order)
         }
         (Verdict::Approved, Verdict::Approved) | (Verdict::Denied, Verdict::Denied) => {
             format!("order {} would have been another one", now.order)
         }
     }
+}
+
+/// The code of a denial and its numbers, in the units in which `journal dump` shows them.
+fn denial(decision: &Decision, names: &Renderer) -> String {
+    let shown = names.decision_value(0, decision);
+    let number = |key: &str| match &shown[key] {
+        serde_json::Value::String(text) => text.clone(),
+        // Both are 0.
+        _ => "0".to_owned(),
+    };
+    format!("{} (found {}, limit {})", decision.code.text(), number("found"), number("limit"))
 }
 
 /// Whether two decisions say the same to the world. The cause and the numbers beside an approval
@@ -635,6 +658,10 @@ impl Visitor for Asked {
             }
         }
         true
+    }
+
+    fn missing(&mut self, first: u64, last: u64) {
+        self.report.missing += last - first + 1;
     }
 
     fn run_ends(&mut self, _properly: bool, _mind: &Mind, names: &Names) {

@@ -23,7 +23,7 @@ use crate::journaling::{Keeping, take_journal};
 use crate::meter::Meters;
 pub use crate::operator::Signals;
 use crate::operator::{LagPolicy, RESUME_ALL};
-use crate::page::Page;
+use crate::page::{FeedNames, Page};
 use crate::pin::{self, LockError, PinError};
 use crate::seat::{ThreadPlan, Wait};
 use crate::seats::execution::Time;
@@ -241,6 +241,7 @@ pub fn run_on(
     }
     meters.over.store(true, Ordering::Release);
     threads.into_iter().for_each(SeatThread::join);
+    tell_unknown(&feed_names, &meters, audience);
     let kept = keeping.finish();
     match end {
         End::Halted | End::JournalFailed => {
@@ -257,6 +258,18 @@ pub fn run_on(
     match fault.get() {
         Some(error) => Err(FeedError::from(error).into()),
         None => Ok(Finished { journal: config.journal.dir.clone(), run, first_seq, warnings }),
+    }
+}
+
+/// Frames that a venue sent, or a capture holds, of instruments that are not configured.
+fn tell_unknown(feeds: &[FeedNames], meters: &Meters, audience: &mut dyn Audience) {
+    let connections = feeds.iter().flat_map(|it| &it.connections);
+    let counted = meters.feeds.iter().flat_map(|it| &it.venues).map(|it| it.unknown.get());
+    for (name, count) in connections.zip(counted).filter(|(_, count)| *count > 0) {
+        let venue = name.split('.').next().unwrap_or(name);
+        audience.alarm(&format!(
+            "{name}: {count} frames are about instruments that venues.{venue}.instruments does not name"
+        ));
     }
 }
 

@@ -163,6 +163,17 @@ impl FrameView<'_> {
     pub fn is_physical(&self) -> bool {
         self.kind & KIND_PHYSICAL != 0
     }
+
+    /// First and last `seq` that salvage did not find, of a [`crate::GAP`]; `None` for other frames.
+    #[must_use]
+    pub fn gap(&self) -> Option<(u64, u64)> {
+        let word = |from: usize| {
+            let bytes = self.payload.get(from..from + 8)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        (self.kind == crate::GAP).then_some(())?;
+        Some((word(0)?, word(8)?))
+    }
 }
 
 #[derive(Debug)]

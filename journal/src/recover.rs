@@ -316,8 +316,9 @@ impl<'a> Case<'a> {
 
     /// Finds where the history ends, and what that means.
     fn judge(&mut self, dir: &Dir) -> Result<(), Error> {
-        self.sort_out()?;
+        // First each alone: a damaged segment breaks the chain of the one behind it, too.
         self.check_sealed()?;
+        self.sort_out()?;
         self.report.watermark = self.marks.as_ref().and_then(|it| it.newest);
         if let Some(mark) = &self.report.watermark {
             self.report.watermark_age_ns = Some(self.report.at_ns - mark.wall_ns);

@@ -168,7 +168,9 @@ impl OrderEncoder {
         let start = match decision.action {
             Action::Place => place(&mut out, template, decision, now)?,
             Action::Cancel => cancel(&mut out, template, decision, now)?,
-            Action::State => return Err(EncodeError::NotAnOrder(decision.action)),
+            Action::State | Action::Result => {
+                return Err(EncodeError::NotAnOrder(decision.action));
+            }
         };
         let end = out.len;
         out.put(b"}}")?;
@@ -459,7 +461,9 @@ mod tests {
         };
         refused(&|it| it.price = Price(0), EncodeError::NotPositive(0));
         refused(&|it| it.qty = Qty(-1), EncodeError::NotPositive(-1));
-        refused(&|it| it.action = Action::State, EncodeError::NotAnOrder(Action::State));
+        for action in [Action::State, Action::Result] {
+            refused(&|it| it.action = action, EncodeError::NotAnOrder(action));
+        }
         for id in [1, 2, u16::MAX] {
             let id = InstrumentId(id);
             refused(&|it| it.instrument = id, EncodeError::UnknownInstrument(id));

@@ -7,7 +7,7 @@
 //! <recv_ns> REST <body>        the body of a REST reply, at the point where it came
 //! ```
 //!
-//! One file per connection. Beside `<name>.frames[.gz]` may lie `<name>.session.json`, whose n-th
+//! Blank lines count as lines and say nothing. One file per connection. Beside `<name>.frames[.gz]` may lie `<name>.session.json`, whose n-th
 //! `rest` entry is the request of the n-th REST line. Files are read as streams: what is in memory
 //! is one line per file.
 

@@ -117,6 +117,9 @@ impl Capture {
     fn input(path: &Path) -> Result<Input, CaptureError> {
         let open_error = |source| CaptureError::Open { path: path.to_path_buf(), source };
         let file = File::open(path).map_err(open_error)?;
+        if file.metadata().map_err(open_error)?.is_dir() {
+            return Err(open_error(io::ErrorKind::IsADirectory.into()));
+        }
         let mut file = BufReader::with_capacity(BUFFER, file);
         if path.extension().is_none_or(|end| end != "gz") {
             return Ok(Input::Plain(file));
@@ -141,12 +144,22 @@ impl Capture {
         self.session.as_ref()
     }
 
-    /// Reads the next line; `false` at the end of the file.
+    /// Reads the next line that is not blank; `false` at the end of the file.
     ///
     /// # Errors
     /// [`CaptureError`] naming file, line and rule. Lines before it were good.
     pub fn advance(&mut self) -> Result<bool, CaptureError> {
         self.head = None;
+        while self.read_line()? {
+            if self.head.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads one line; of a blank one nothing but its number stays.
+    fn read_line(&mut self) -> Result<bool, CaptureError> {
         self.text.clear();
         // One byte more than a line may have, so that a line that is too long is told from the last.
         let limit = LINE_MAX as u64 + 1;
@@ -167,6 +180,10 @@ impl Capture {
         let read = self.text.len() as u64;
         if self.text.last() == Some(&b'\n') {
             self.text.pop();
+        }
+        if self.text.trim_ascii().is_empty() {
+            self.offset += read;
+            return Ok(true);
         }
         let Some(head) = Self::take_apart(&self.text) else {
             let shown = self.text.get(..SHOWN).unwrap_or(&self.text);

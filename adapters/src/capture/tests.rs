@@ -9,6 +9,7 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::testing::captures;
+use crate::testing::mutate::{damage, damaged};
 
 /// Every line of captures that are read together, as `source:line recv kind bytes`, and the error
 /// that ends them.
@@ -131,12 +132,19 @@ fn what_can_not_be_read_says_where_and_why() {
         ("-1 x", "\"-1 x\""),
         ("12\tx", "\"12\\tx\""),
         ("99999999999999999999 x", "\"99999999999999999999 x\""),
-        ("", "\"\""),
     ] {
         let text = format!("1 a\n2 b\n{bad}\n4 d\n");
         let want = format!("bad.frames: line 3, byte 8 of the text: {shown}: {rule}");
         check("bad.frames", text.as_bytes(), 2, &want);
     }
+    let text = b"1 a\n\n \r\nx\n";
+    check(
+        "blank.frames",
+        text,
+        1,
+        &format!("blank.frames: line 4, byte 8 of the text: \"x\": {rule}"),
+    );
+    check("empty.frames", b"\n1 a\n\n\r\n2 b\n\nx", 2, "empty.frames: line 7, byte 13 ");
     let not_gzip = "plain.frames.gz: byte 0: not gzip";
     check("plain.frames.gz", b"1 a\n", 0, not_gzip);
     check("plain.frames.gz", b"", 0, not_gzip);
@@ -164,6 +172,9 @@ fn what_can_not_be_read_says_where_and_why() {
     let error = read(&[&path]).1.unwrap();
     assert!(error.contains("cannot read"), "{error}");
 
+    fs::create_dir(folder.path().join("folder.frames")).unwrap();
+    let error = read(&[folder.path().join("folder.frames")]).1.unwrap();
+    assert!(error.starts_with("folder.frames: cannot open: is a directory"), "{error}");
     let error = read(&[folder.path().join("absent.frames")]).1.unwrap();
     assert!(error.starts_with("absent.frames: cannot open: "), "{error}");
 }
@@ -260,5 +271,36 @@ proptest! {
             read.push((frame.recv.0, frame.bytes.to_vec(), rest));
         }
         prop_assert_eq!(read, want);
+    }
+
+    #[test]
+    fn a_damaged_capture_is_read_up_to_its_damage(
+        damages in prop::collection::vec((any::<prop::sample::Index>(), damage()), 1..6),
+        packed in any::<bool>(),
+    ) {
+        let folder = tempdir().unwrap();
+        let name = if packed { "x.frames.gz" } else { "x.frames" };
+        let path = folder.path().join(name);
+        let mut writer = CaptureWriter::create(&path).unwrap();
+        for n in 0..40_u64 {
+            let frame = format!("{{\"e\":\"trade\",\"n\":{n}}}");
+            match n % 7 {
+                0 => writer.rest(Nanos(n), "/depth?symbol=A", frame.as_bytes()).unwrap(),
+                _ => writer.frame(Nanos(n), frame.as_bytes()).unwrap(),
+            }
+        }
+        writer.finish().unwrap();
+        let whole = read(&[&path]).0;
+        let bytes = fs::read(&path).unwrap();
+        let bad = damaged(&bytes, &damages);
+        let first = bytes.iter().zip(&bad).take_while(|(a, b)| a == b).count();
+        fs::write(&path, &bad).unwrap();
+        // An error is one line that names the file, or there is none; nobody panics.
+        let (lines, error) = read(&[&path]);
+        prop_assert!(error.is_none_or(|it| it.starts_with(name) || it.starts_with("x.session.json")));
+        if !packed {
+            let good = bytes[..first].iter().filter(|it| **it == b'\n').count();
+            prop_assert_eq!(&lines[..good], &whole[..good]);
+        }
     }
 }

@@ -261,13 +261,13 @@ impl PaperVenue {
     }
 
     fn send(&mut self, now: Nanos, decision: &Decision) -> Option<Event> {
-        if decision.action == Action::State {
+        if !decision.action.is_of_order() {
             return None;
         }
         if self.commands.len() >= COMMANDS_MAX {
             let state = match decision.action {
                 Action::Place => ReportState::Rejected,
-                Action::Cancel | Action::State => ReportState::CancelRejected,
+                Action::Cancel | Action::State | Action::Result => ReportState::CancelRejected,
             };
             return Some(Event::report(
                 now,
@@ -324,7 +324,7 @@ impl PaperVenue {
                 Action::Place => {
                     self.answer(&decision, ReportState::Cancelled, decision.qty, code);
                 }
-                Action::Cancel | Action::State => self.cancel(&decision),
+                Action::Cancel | Action::State | Action::Result => self.cancel(&decision),
             }
             self.outgoing.deliver(Nanos(u64::MAX), report);
         }

@@ -12,7 +12,7 @@ use kairos_journal::Writer;
 use kairos_logic::code::Code;
 use kairos_logic::desk::Desk;
 use kairos_logic::event::{Event, Flags, Kind, ReportState};
-use kairos_logic::order::{Action, Decision, Intents, Proposal};
+use kairos_logic::order::{Decision, Intents, Proposal};
 use kairos_logic::risk::{Approved, Outcome, Risk};
 use kairos_logic::units::{Nanos, Seq, Stamp};
 
@@ -159,7 +159,7 @@ impl Line {
         let written = self.writer.append_fixed(head, &frame.ext, &frame.payload);
         written.expect("a segment stands ready");
         match outcome {
-            Outcome::Approved(order) if record.action != Action::State => self.send(order),
+            Outcome::Approved(order) if record.action.is_of_order() => self.send(order),
             Outcome::Approved(_) | Outcome::Vacant => {}
             Outcome::Denied(record) => {
                 let at = self.clock.stamp();

@@ -403,7 +403,7 @@ impl Hands {
         self.seen.orders.fetch_add(u64::from(record.action == Action::Place), Ordering::Release);
         let clock = &self.door.clock;
         match &decided.outcome {
-            Outcome::Approved(order) if record.action != Action::State => {
+            Outcome::Approved(order) if record.action.is_of_order() => {
                 let encoded = self.encoder.encode(record, record.at, &mut self.wire);
                 assert!(encoded.is_ok(), "{encoded:?}");
                 let sent = clock.stamp();

@@ -11,8 +11,7 @@
 //! | [`CONFIG`], [`INSTRUMENTS`], [`STRATEGIES`] | a part of a cold record | none |
 //!
 //! The time stamp of an event's frame is its `recv`, that of a decision's frame the stamp of risk.
-//! Starts and ends of runs are physical frames of the journal; [`RunStart`] and [`RunEnd`] are
-//! their payloads.
+//! Starts and ends of runs are physical frames of the journal; [`RunEnd`] is the payload of an end.
 
 use kairos_logic::event::{Event, Kind};
 use kairos_logic::instrument::InstrumentTable;
@@ -344,19 +343,6 @@ impl Assembler {
     }
 }
 
-/// The start of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunStart {
-    /// The number of the run; 0 where it was not yet known.
-    pub run: u64,
-    /// `engine.name`.
-    pub engine: String,
-    /// `journal.gate`: what orders waited for.
-    pub gate: String,
-    /// The build that ran: commit, lock file, features.
-    pub build: String,
-}
-
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
@@ -392,35 +378,20 @@ pub struct RunEnd {
     pub events: u64,
     /// Decisions.
     pub decisions: u64,
-    /// Orders that were approved.
-    pub orders: u64,
-    /// Fills.
-    pub fills: u64,
-    /// Orders that were denied.
-    pub denied: u64,
 }
 
-macro_rules! payloads {
-    ($($name:ident,)*) => {$(
-        impl $name {
-            /// The payload of its frame.
-            #[must_use]
-            pub fn payload(&self) -> Vec<u8> {
-                encode(self)
-            }
+impl RunEnd {
+    /// The payload of its frame.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        encode(self)
+    }
 
-            /// Reads a payload; `None` where it is none of this version.
-            #[must_use]
-            pub fn from_payload(payload: &[u8]) -> Option<Self> {
-                decode(payload)
-            }
-        }
-    )*};
-}
-
-payloads! {
-    RunStart,
-    RunEnd,
+    /// Reads a payload; `None` where it is none of this version.
+    #[must_use]
+    pub fn from_payload(payload: &[u8]) -> Option<Self> {
+        decode(payload)
+    }
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

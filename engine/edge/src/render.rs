@@ -56,7 +56,7 @@ enum Cell<'a> {
 }
 
 /// Columns of the CSV form. Grows at the end only.
-const COLUMNS: [&str; 48] = [
+const COLUMNS: [&str; 49] = [
     "seq",
     "kind",
     "venue",
@@ -105,6 +105,7 @@ const COLUMNS: [&str; 48] = [
     "trigger",
     "risk_state",
     "stamps",
+    "realised",
 ];
 
 /// What the renderer needs of an instrument.

@@ -92,7 +92,7 @@ codes! {
     OrderRate = 48 "order_rate",
     /// No price to value the order in the engine's currency.
     NoReferencePrice = 49 "no_reference_price",
-    /// The book is not valid, or the instrument's last event is too old.
+    /// The book is not valid, or too old: see [`crate::market::Market::priced_at`].
     MarketDataStale = 50 "market_data_stale",
     /// The state at the venue is not yet agreed.
     Reconciling = 51 "reconciling",

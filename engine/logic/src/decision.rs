@@ -97,7 +97,7 @@ mod tests {
             Event::report(at, at, it.instrument, it.order, it.side, state, Qty(0), code)
         };
         match (it.action, it.verdict) {
-            (Action::State, _) => Vec::new(),
+            (Action::State | Action::Result, _) => Vec::new(),
             (_, Verdict::Denied) => [report(ReportState::Denied, it.code)].to_vec(),
             (Action::Cancel, Verdict::Approved) if over.contains(&it.order) => {
                 [report(ReportState::CancelRejected, Code::UnknownOrder)].to_vec()

@@ -70,7 +70,8 @@ struct Known {
     book_top: Option<(u64, Touch)>,
     quote: Option<(u64, Touch)>,
     trade: Option<LastTrade>,
-    last_at: Nanos,
+    /// When the feed last spoke of what can be traded.
+    priced_at: Nanos,
 }
 
 /// What is known of all markets of one run.
@@ -97,7 +98,7 @@ impl Market {
             book_top: None,
             quote: None,
             trade: None,
-            last_at: Nanos(0),
+            priced_at: Nanos(0),
         };
         Self {
             now: Nanos(0),
@@ -118,17 +119,18 @@ impl Market {
         let known = self.known.get_mut(event.instrument.index());
         match (event.news(), known) {
             (News::Trade { price, qty, aggressor, .. }, Some(known)) => {
-                known.last_at = now;
                 known.trade = Some(LastTrade { price, qty, aggressor, at: now });
             }
             (News::Quote { bid, bid_qty, ask, ask_qty }, Some(known)) => {
-                known.last_at = now;
+                if !known.has_book {
+                    known.priced_at = now;
+                }
                 let bid = Level { price: bid, qty: bid_qty };
                 let ask = Level { price: ask, qty: ask_qty };
                 known.quote = touch(Some(bid), Some(ask), now).map(|it| (seen, it));
             }
             (News::Book { side, price, qty, flags, .. }, Some(known)) => {
-                known.last_at = now;
+                known.priced_at = now;
                 known.has_book = true;
                 if let Err(why) = known.book.apply(side, price, qty, flags) {
                     self.crossed += 1;
@@ -254,10 +256,12 @@ impl Market {
         self.known(id)?.trade
     }
 
-    /// Logic's time of the instrument's last trade, quote or book level; 0 before the first.
+    /// Logic's time of the last book level, or of the last quote where the feed never spoke of a
+    /// book; 0 before the first. Trades do not count, and beside a book quotes do not: they would
+    /// keep a book fresh that nobody keeps up any more.
     #[must_use]
-    pub fn last_at(&self, id: InstrumentId) -> Nanos {
-        self.known(id).map_or(Nanos(0), |it| it.last_at)
+    pub fn priced_at(&self, id: InstrumentId) -> Nanos {
+        self.known(id).map_or(Nanos(0), |it| it.priced_at)
     }
 
     /// Whether orders may rely on what is known of the instrument: its venue's link is up and its
@@ -499,10 +503,26 @@ mod tests {
         market.on_event(&Event::timer(Nanos(50)));
         market.on_event(&quote(40, BTCUSDT, 100, 102));
         assert_eq!(market.now(), Nanos(50));
-        assert_eq!(market.last_at(BTCUSDT), Nanos(50));
-        assert_eq!(market.last_at(ETHUSDT), Nanos(0));
+        assert_eq!(market.priced_at(BTCUSDT), Nanos(50));
+        assert_eq!(market.priced_at(ETHUSDT), Nanos(0));
         market.on_event(&Event::command(Nanos(60), Verb::Halt, 0));
-        assert_eq!((market.now(), market.last_at(BTCUSDT)), (Nanos(60), Nanos(50)));
+        assert_eq!((market.now(), market.priced_at(BTCUSDT)), (Nanos(60), Nanos(50)));
+    }
+
+    #[test]
+    fn nothing_but_the_book_keeps_a_book_fresh() {
+        let mut market = market();
+        let trade = |at| Event::trade(Nanos(at), NONE, BTCUSDT, Price(101), Qty(1), at, Side::Buy);
+        market.on_event(&trade(10));
+        assert_eq!(market.priced_at(BTCUSDT), Nanos(0), "what was paid is no offer");
+        market.on_event(&quote(20, BTCUSDT, 100, 102));
+        assert_eq!(market.priced_at(BTCUSDT), Nanos(20), "no book was ever promised");
+        snapshot(&mut market, 30, 100, 102);
+        market.on_event(&trade(40));
+        market.on_event(&quote(50, BTCUSDT, 100, 102));
+        assert_eq!(market.priced_at(BTCUSDT), Nanos(30));
+        market.on_event(&level(60, Side::Buy, 101, Flags::LAST));
+        assert_eq!(market.priced_at(BTCUSDT), Nanos(60));
     }
 
     #[test]

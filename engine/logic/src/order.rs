@@ -39,6 +39,20 @@ choices! {
         Cancel = 2 "cancel",
         /// Risk changed its own state; `code` says why. Carries no order.
         State = 3 "state",
+        /// A strategy ended something that took several orders: `found` is what it made, `limit` what
+        /// it was to make, both in 1e-8 of the engine's currency, `tag` which one. Carries no order.
+        Result = 4 "result",
+    }
+}
+
+impl Action {
+    /// Whether it is about an order, and goes to a venue where it was approved.
+    #[must_use]
+    pub const fn is_of_order(self) -> bool {
+        match self {
+            Self::Place | Self::Cancel => true,
+            Self::State | Self::Result => false,
+        }
     }
 }
 
@@ -146,17 +160,17 @@ choices! {
 /// A strategy's wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intent {
-    /// Id of the order to place or to cancel.
+    /// Id of the order to place or to cancel; 0 for [`Action::Result`].
     pub order: OrderId,
-    /// Limit price; 0 for market orders and cancels.
+    /// Limit price; 0 for market orders and cancels. What was expected for [`Action::Result`].
     pub price: Price,
-    /// Quantity, positive; 0 for cancels.
+    /// Quantity, positive; 0 for cancels. What was realised for [`Action::Result`].
     pub qty: Qty,
     /// Of what.
     pub instrument: InstrumentId,
     /// Who wishes it.
     pub strategy: StrategyId,
-    /// Place or cancel.
+    /// Place, cancel or result.
     pub action: Action,
     /// Buy or sell.
     pub side: Side,
@@ -197,7 +211,7 @@ pub struct Decision {
     pub cause: Seq,
     /// Logic's time when it was taken.
     pub at: Nanos,
-    /// The order to place or to cancel; 0 for [`Action::State`].
+    /// The order to place or to cancel; 0 for [`Action::State`] and [`Action::Result`].
     pub order: OrderId,
     /// Limit price after normalisation; 0 for market orders and cancels.
     pub price: Price,

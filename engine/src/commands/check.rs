@@ -11,8 +11,17 @@ use serde::Serialize;
 use super::{ConfigArgs, answer};
 use crate::feeds;
 
+const EXAMPLES: &str = "Examples:
+  kairos-engine check --config kairos.toml
+  kairos-engine check --config kairos.toml --set cores.risk=3 --json
+
+Prints each thread with its CPU and its seats in the order in which they are polled: seats with the
+same CPU share a thread. Captures and journals are not opened. Exit status: 0 as printed; 64 usage; 78
+with every problem on a line of its own, as section.key = value: rule (file:line).";
+
 /// Check a configuration without starting anything.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
     /// Where the configuration comes from.
     #[command(flatten)]

@@ -26,8 +26,19 @@ use crate::run::{Audience, Signals};
 use crate::start::{self, SeatThread};
 use crate::summary::Summary;
 
+const EXAMPLES: &str = "Examples:
+  kairos-engine demo
+  kairos-engine demo --seconds 30 --seed 7 --dir /tmp/look
+  kairos journal dump /tmp/look/journal --kind decision,report       what it decided and what came of it
+  kairos replay /tmp/look/journal --verify                           the same decisions again
+
+Three pairs trade on a seeded exchange that speaks a real venue's protocol over a real socket on this
+host; tri_arb and market_maker trade them on paper. Exit status: 0 traded, and replay decided the same;
+2 replay differs; 64 usage; 70 engine fault; 78 no such kind of strategy.";
+
 /// Trade a seeded exchange on loopback, then verify the journal.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct DemoArgs {
     /// How long to trade.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3_600))]

@@ -23,7 +23,7 @@ const EXAMPLES: &str = "Examples:
   replay DIR --what-if tighter.toml            a file with, say, [risk] max_order_notional = \"100\"
 
 Exit status: 0 equal, or nothing to compare; 1 no journal, or a strategy kind that this binary does
-not have; 2 a decision differs, or the journal is damaged; 64 usage; 70 a strategy panicked, as it did
+not have; 2 a decision differs, frames are missing, or the journal is damaged; 64 usage; 70 a strategy panicked, as it did
 in the engine; 78 the --what-if file is wrong.";
 
 /// Repeat a journal's decisions from its inputs.
@@ -139,6 +139,9 @@ fn show(report: &Report, args: &ReplayArgs) -> ExitCode {
     );
     // Writing to a String cannot fail.
     let _ = match &report.first_difference {
+        None if args.verify && report.missing > 0 => {
+            writeln!(out, "not verified: {} frames are missing", report.missing)
+        }
         None if args.verify => writeln!(out, "equal: every decision is the journaled one"),
         None => Ok(()),
         Some(difference) => {
@@ -165,6 +168,9 @@ fn show_what_if(report: &WhatIf, json: bool) -> ExitCode {
     let mut out = String::new();
     for changed in &report.changed {
         let _ = writeln!(out, "cause {}: {}", changed.cause, changed.text);
+    }
+    if report.missing > 0 {
+        let _ = writeln!(out, "{} frames are missing: salvage did not find them", report.missing);
     }
     let unlisted = report.differences - report.changed.len() as u64;
     if unlisted > 0 {

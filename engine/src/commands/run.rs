@@ -14,8 +14,23 @@ use crate::run::{self, Audience, Finished, RunError, Signals};
 use crate::start::{self, SeatThread};
 use crate::summary::Summary;
 
+const EXAMPLES: &str = "Examples:
+  kairos-engine run --config kairos.toml
+  kairos-engine run --config kairos.toml --set journal.gate=durable --set 'cores.wait=\"yield\"'
+  KAIROS__RISK__MAX_ORDER_NOTIONAL=500 kairos-engine run --config kairos.toml
+  kairos-engine run --config capture.toml --set 'venues.binance.captures=[\"btcusdt.frames.gz\"]' --json
+
+SIGINT and SIGTERM stop it: resting orders are cancelled and the end of the run is journaled. SIGUSR2
+is the kill switch: nothing leaves any more, and later runs stay killed until one is started with
+--resume. Captures end by themselves. What it says while it runs goes to stderr, the summary to stdout.
+
+Exit status: 0 ended as it should; 1 a capture cannot be read, the disk is full, another engine owns
+the journal; 2 the journal is damaged; 64 usage; 70 engine fault; 78 configuration missing or wrong, or
+host refused. Whatever was journaled before is kept.";
+
 /// Run the engine.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct RunArgs {
     /// Where the configuration comes from.
     #[command(flatten)]

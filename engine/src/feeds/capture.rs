@@ -42,7 +42,7 @@ pub(super) fn prepare(
 ) -> Result<(InstrumentTable, Vec<FeedNames>, Captures), FeedError> {
     let table = config.instrument_table(&describe).map_err(AssembleError)?;
     let paths = config.venues.iter().flat_map(|venue| &venue.captures);
-    let lines = Merge::open(paths).map_err(|error| FeedError::from(&error))?;
+    let mut lines = Merge::open(paths).map_err(|error| FeedError::from(&error))?;
     let mut files = lines.captures().map(|it| it.session().cloned().unwrap_or_default());
     let (mut sessions, mut connections) = (Vec::new(), Vec::new());
     for (id, written) in (0_u8..).map(VenueId).zip(&config.venues) {
@@ -61,6 +61,8 @@ pub(super) fn prepare(
         connections.extend(connection_names(&written.name, written.captures.len()));
     }
     drop(files);
+    // What is no capture at all is refused before the journal is touched.
+    lines.peek().map_err(|error| FeedError::from(&error))?;
     let timer_ns = config.engine.timer_ms * 1_000_000;
     let first = config.venues.first().map_or("none", |it| &it.name);
     let names = vec![FeedNames { seat: format!("feed.{first}"), connections }];

@@ -153,6 +153,9 @@ where
                     news.push_back(state_changed(record, clock.stamp()));
                     return;
                 }
+                if !record.action.is_of_order() {
+                    return;
+                }
                 // A journal that is about to end still takes cancels and their answers, no entries.
                 let kept_back =
                     record.action == Action::Place && meters.journal_ending.load(Ordering::Acquire);
@@ -232,7 +235,7 @@ impl Wire {
 const fn unsent(record: &Decision) -> ReportState {
     match record.action {
         Action::Place => ReportState::Rejected,
-        Action::Cancel | Action::State => ReportState::CancelRejected,
+        Action::Cancel | Action::State | Action::Result => ReportState::CancelRejected,
     }
 }
 
@@ -242,7 +245,7 @@ pub(crate) fn denied(record: &Decision, recv: Stamp) -> Option<Event> {
     let state = match record.action {
         Action::Place => ReportState::Denied,
         Action::Cancel => ReportState::CancelRejected,
-        Action::State => return None,
+        Action::State | Action::Result => return None,
     };
     Some(report(record, record.at, recv, state, record.code))
 }

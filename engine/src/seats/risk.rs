@@ -129,7 +129,7 @@ fn count(outcome: &Outcome, meters: &Meters) {
     match (record.action, record.verdict) {
         (Action::Place, Verdict::Approved) => meters.approved.add(1),
         (Action::Place, Verdict::Denied) => meters.denied.add(1),
-        (Action::Cancel | Action::State, _) => {}
+        (Action::Cancel | Action::State | Action::Result, _) => {}
     }
 }
 

@@ -70,7 +70,7 @@ fn values_of_the_configuration() {
     check(&["engine.seed=x"], &["engine.seed = \"x\"", "must be a whole number"]);
     check(&["risk.max_order_notional=1e"], &["risk.max_order_notional = \"1e\"", "must be"]);
     check(&["engine.ring_slots=3000"], &["engine.ring_slots = 3000", "must be a power of two"]);
-    check(&["engine.ring_slots=64"], &["engine.ring_slots = 64", "from 1024 to"]);
+    check(&["engine.ring_slots=64"], &["engine.ring_slots = 64", "power of two from 1024 to"]);
     check(&["cores.risk=4095"], &["cores.risk = 4095", "not among the usable CPUs"]);
     check(&["strategies.mm.kind=market"], &["strategies.mm.kind = \"market\"", "market_maker"]);
     check(&["strategies.mm.sprd=1"], &["strategies.mm.sprd", "known"]);
@@ -213,7 +213,8 @@ fn captures_that_cannot_be_read_to_the_end() {
     check("flipped.frames.gz", &flipped, Some(1_000), "line");
     check("text.frames.gz", &|_| Some(b"1 {}\n".to_vec()), None, "not gzip");
     check("absent.frames.gz", &|_| None, None, "No such file");
-    check("noise.frames", &|_| Some(b"no time at all\n".to_vec()), Some(0), "line 1");
+    check("noise.frames", &|_| Some(b"no time at all\n".to_vec()), None, "line 1");
+    check("half-way.frames", &|_| Some(b"1 {}\n\nno time at all\n".to_vec()), Some(0), "line 3");
 }
 
 /// Every file of a journal's directory but its lock, with its bytes.
@@ -340,6 +341,19 @@ fn a_file_system_that_is_full() {
     assert_one_line(&said, 1, &["small/journal", "full", "everything journaled is kept"]);
     assert_kept(&setup);
     assert!(setup.verify().events > 10_000, "{:?}", setup.verify());
+}
+
+#[test]
+fn frames_of_instruments_that_are_not_configured() {
+    let mut setup = Setup::seeded(36, 5);
+    setup.instruments = vec!["BTCUSDT"];
+    setup.strategies = "[strategies.mom]\nkind = \"momentum\"\n".into();
+    setup.more = "[instruments.BTCUSDT]\nbase = \"BTC\"\nquote = \"USDT\"\n".into();
+    let said = run(&setup, &[]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let told = said.err.lines().find(|it| it.contains("does not name")).unwrap();
+    let parts = ["binance: ", " frames are about", "venues.binance.instruments does not name"];
+    assert!(parts.iter().all(|it| told.contains(it)), "{told}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kairos_edge::config::Config;
 use kairos_edge::frames::{self, Cold};
+use kairos_engine::replay::{self, Range};
 use kairos_engine::{assemble, feeds, fold};
 use kairos_journal::{Frame, Journal, Mode, Options, RunFacts, Writer, create, recover};
 use kairos_logic::code::Code;
@@ -295,6 +296,12 @@ fn a_salvaged_journal_with_a_hole_begins_halted() {
     let salvaged = setup.dir.path().join("salvaged");
     kairos_journal::salvage(&setup.journal_dir(), &salvaged).unwrap();
     begins_halted(&salvaged, &["it was salvaged"]);
+
+    // Nor can its decisions be verified: an input is missing.
+    let registry = Registry::shipped();
+    let report = replay::verify(&salvaged, &registry, Range::default(), &mut |_| {}).unwrap();
+    assert!(!report.equal && report.missing > 0, "{report:?}");
+    assert!(report.warnings.iter().any(|it| it.contains("are missing")), "{report:?}");
 }
 
 #[test]

@@ -405,6 +405,18 @@ fn power_loss_below_the_watermark_is_refused_unless_loss_is_accepted() {
 }
 
 #[test]
+fn recovery_names_the_segment_that_is_damaged_and_not_the_one_behind_it() {
+    let (dir, segments) = ended();
+    for file in &segments {
+        let refused = with_flip(file, 9_000, 0x40, || {
+            recover(dir.path(), Mode::TolerateTornTail, false).unwrap_err()
+        });
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(refused.to_string().contains(&format!("{name}: run 1 ")), "{refused}");
+    }
+}
+
+#[test]
 fn salvage_loses_no_more_than_what_is_broken() {
     let (original, segments) = ended();
     let mut reader = Journal::open(original.path()).unwrap().reader_from(100).unwrap();

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kairos_edge::frames::{Record, RunEnd, RunStart, kind_name};
+use kairos_edge::frames::{Record, RunEnd, kind_name};
 use kairos_edge::render::Renderer;
 use kairos_journal::{
-    FrameView, GAP, MARK, PAD, POLICY, RUN_END, RUN_START, SEG_END, SEG_START, SNAPSHOT_ANCHOR,
-    TIME_ANCHOR,
+    FrameView, GAP, MARK, PAD, POLICY, RUN_END, RUN_START, RunParent, SEG_END, SEG_START,
+    SNAPSHOT_ANCHOR, TIME_ANCHOR,
 };
 use kairos_logic::event::Kind;
 use kairos_logic::units::{InstrumentId, OrderId};
@@ -258,17 +258,16 @@ impl Printer<'_> {
     }
 }
 
-/// What the marks of a run say.
+/// What the journal's own frames say.
 fn mark(frame: &FrameView<'_>) -> Map<String, Value> {
     let said = match frame.kind {
-        RUN_START => RunStart::from_payload(frame.payload)
-            .map(|it| json!({ "engine": it.engine, "gate": it.gate, "build": it.build })),
-        RUN_END => RunEnd::from_payload(frame.payload).map(|it| {
-            json!({
-                "reason": it.reason.text(), "events": it.events, "decisions": it.decisions,
-                "orders": it.orders, "fills": it.fills, "denied": it.denied,
-            })
+        RUN_START => RunParent::parse(frame.payload).map(|it| {
+            json!({ "after_run": it.run, "after_seq": it.last_seq, "after_crc": it.last_crc })
         }),
+        RUN_END => RunEnd::from_payload(frame.payload).map(|it| {
+            json!({ "reason": it.reason.text(), "events": it.events, "decisions": it.decisions })
+        }),
+        GAP => frame.gap().map(|(first, last)| json!({ "first_seq": first, "last_seq": last })),
         _ => None,
     };
     match said {

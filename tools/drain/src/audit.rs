@@ -90,6 +90,7 @@ fn streams_of(table: Table, entry: &Entry<'_>) -> Vec<&'static str> {
         (Table::Fill, _) => vec!["stream:fills"],
         (Table::OrderEvent, _) => vec!["stream:orders"],
         (_, Said::Record(Record::Decision { record, .. })) => match record.action {
+            Action::Result => Vec::new(),
             Action::State => vec!["stream:risk"],
             Action::Cancel => vec!["stream:orders"],
             Action::Place if record.verdict == Verdict::Denied => {

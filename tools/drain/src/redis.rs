@@ -400,6 +400,8 @@ impl Lane {
                 self.expire_order(&key);
             }
             Action::Cancel => self.stream("stream:orders", entry, true),
+            // How a cycle of orders has ended is for those who ask the tables.
+            Action::Result => {}
             Action::State => {
                 self.stream("stream:risk", entry, false);
                 let (since, seq) = (it.at.0, entry.seq);

@@ -113,7 +113,7 @@ impl PaperVenue {
                 self.now = self.now.max(due);
                 match decision.action {
                     Action::Place => self.place(&decision),
-                    Action::Cancel | Action::State => self.cancel(&decision),
+                    Action::Cancel | Action::State | Action::Result => self.cancel(&decision),
                 }
             }
         }

@@ -322,7 +322,7 @@ pub struct Execution {
 pub struct Feed {
     /// How long a feed holds a frame while IN is full, in milliseconds.
     pub hold_ms: u64,
-    /// Age of an instrument's last event at which it is stale, in milliseconds; 0 is never.
+    /// Age of an instrument's book at which it is stale, in milliseconds; 0 is never.
     pub stale_after_ms: u64,
     /// Levels kept on each side of a book. In 1..=4 096; a book keeps 40 at least, to know when too
     /// few are left.

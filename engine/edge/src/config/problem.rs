@@ -52,7 +52,14 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.key)?;
+        // One line, whatever was put into quotes.
+        for letter in self.key.chars() {
+            if letter.is_control() {
+                write!(f, "{}", letter.escape_default())?;
+            } else {
+                write!(f, "{letter}")?;
+            }
+        }
         if let Some(found) = &self.found {
             write!(f, " = {found}")?;
         }

@@ -54,7 +54,7 @@ fn read(tree: &Table, usable: Option<&[u16]>, log: &Log) -> Config {
         journal: journal(root.section("journal"), &engine.name),
         instruments: instruments(root.section("instruments"), &venues),
         strategies: strategies(root.section("strategies")),
-        risk: risk(root.section("risk"), feed.stale_after_ms),
+        risk: risk(root.section("risk"), root.section("orders"), feed.stale_after_ms),
         paper: paper(root.section("paper")),
         execution: execution(root.section("execution")),
         logging: logging(root.section("logging")),
@@ -532,7 +532,7 @@ fn param(value: &Value) -> Option<Param> {
     })
 }
 
-fn risk(mut section: Section<'_>, stale_after_ms: u64) -> Limits {
+fn risk(mut section: Section<'_>, orders: Section<'_>, stale_after_ms: u64) -> Limits {
     let off = Limits::default();
     let limits = Limits {
         max_order_notional: section.money("max_order_notional", off.max_order_notional),
@@ -554,7 +554,7 @@ fn risk(mut section: Section<'_>, stale_after_ms: u64) -> Limits {
         ),
         max_open_orders: count(&mut section, "max_open_orders", off.max_open_orders, 0..=1_024),
         stale_after_ms: narrow(stale_after_ms),
-        allow_short: section.boolean("allow_short", off.allow_short),
+        allow_short: allow_short(&mut section, orders, off.allow_short),
         max_drawdown_ppm: max_drawdown(&mut section, off.max_drawdown_ppm),
         max_daily_loss: section.money("max_daily_loss", off.max_daily_loss),
         reject_breaker: count(
@@ -577,6 +577,22 @@ fn risk(mut section: Section<'_>, stale_after_ms: u64) -> Limits {
     };
     section.finish();
     limits
+}
+
+/// `allow_short` of `[orders]`, or of `[risk]`.
+fn allow_short(section: &mut Section<'_>, mut orders: Section<'_>, default: bool) -> bool {
+    let of_risk = section.boolean("allow_short", default);
+    let of_orders = orders.boolean("allow_short", default);
+    let allowed = match (section.find("allow_short"), orders.find("allow_short")) {
+        (Some(_), Some(node)) => {
+            orders.wrong("allow_short", node, "risk.allow_short says it already");
+            of_risk
+        }
+        (None, Some(_)) => of_orders,
+        (_, None) => of_risk,
+    };
+    orders.finish();
+    allowed
 }
 
 /// `max_position_qty`, or by its older name `max_position_size`.

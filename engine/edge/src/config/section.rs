@@ -247,15 +247,16 @@ impl<'a> Section<'a> {
         default: u64,
         range: RangeInclusive<u64>,
     ) -> u64 {
-        let node = self.table.and_then(|table| table.get(key));
-        let number = self.integer(key, default, range);
-        match node {
-            Some(node) if !number.is_power_of_two() => {
-                self.wrong(key, node, "must be a power of two");
-                default
-            }
-            _ => number,
-        }
+        let Some(node) = self.find(key) else {
+            return default;
+        };
+        let number = node.value.as_integer().and_then(|number| u64::try_from(number).ok());
+        let fits = |number: &u64| number.is_power_of_two() && range.contains(number);
+        number.filter(fits).unwrap_or_else(|| {
+            let rule = format!("must be a power of two from {} to {}", range.start(), range.end());
+            self.wrong(key, node, rule);
+            default
+        })
     }
 
     /// One of several words, in any case.

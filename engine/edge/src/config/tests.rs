@@ -79,11 +79,11 @@ fn every_problem_is_one_line_with_key_value_rule_and_place() {
     );
     check(
         "[journal]\nsegment_mib = 3",
-        "journal.segment_mib = 3: must be a power of two (k.toml:9)",
+        "journal.segment_mib = 3: must be a power of two from 2 to 65536 (k.toml:9)",
     );
     check(
         "[journal]\nsegment_mib = 1",
-        "journal.segment_mib = 1: must be a whole number from 2 to 65536 (k.toml:9)",
+        "journal.segment_mib = 1: must be a power of two from 2 to 65536 (k.toml:9)",
     );
     check(
         "[journal]\nsegment_mib = 2\nsegment_bytes = 2097152",
@@ -164,16 +164,28 @@ fn problems_of_the_engine_and_its_venues_are_lines_too() {
     );
     check(
         "[engine]\nring_slots = 1000",
-        "engine.ring_slots = 1000: must be a whole number from 1024 to 16777216 (k.toml:2)",
+        "engine.ring_slots = 1000: must be a power of two from 1024 to 16777216 (k.toml:2)",
     );
     check(
         "[engine]\nring_slots = 1025",
-        "engine.ring_slots = 1025: must be a power of two (k.toml:2)",
+        "engine.ring_slots = 1025: must be a power of two from 1024 to 16777216 (k.toml:2)",
     );
     check(
         "[engine]\nseed = -1",
         "engine.seed = -1: must be a whole number of at least 0 (k.toml:2)",
     );
+    check(
+        "[orders]\nallow_short = true\n[risk]\nallow_short = true",
+        "orders.allow_short = true: risk.allow_short says it already (k.toml:2)",
+    );
+    check(
+        "[orders]\nallow_shrt = true",
+        "orders.allow_shrt: is not a known key; did you mean allow_short? (k.toml:2)",
+    );
+    for section in ["orders", "risk"] {
+        let config = parse(&format!("[{section}]\nallow_short = true")).unwrap();
+        assert!(config.risk.allow_short, "{section}");
+    }
     check("[venues.binance]\nmarket_data = \"live\"\ninstruments = [\"A\"]", "");
     check("[venues.binance]\ninstruments = [\"A\"]", "");
     check(
@@ -583,6 +595,14 @@ fn every_known_key_is_listed_once() {
     assert_eq!(once, keys);
 }
 
+/// Letters that mean something to a parser, and others.
+fn damaging() -> impl proptest::strategy::Strategy<Value = char> {
+    prop_oneof![
+        prop::sample::select("\"'[]{}=.,#\\\n\r\t 09-+eE_".chars().collect::<Vec<_>>()),
+        any::<char>(),
+    ]
+}
+
 proptest! {
     #[test]
     fn exponents_become_plain_digits(units in -999_999_999_i64..=999_999_999, exponent in -9_i32..=9) {
@@ -601,6 +621,37 @@ proptest! {
     fn any_text_is_a_configuration_or_problems(text in "\\PC{0,200}") {
         if let Err(problems) = parse(&text) {
             prop_assert!(!problems.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_a_configuration_or_problems_of_one_line(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), 0..5_u8, damaging()), 1..8),
+    ) {
+        let mut text: Vec<char> = include_str!("../../../config/capture.toml").chars().collect();
+        for (index, how, letter) in damage {
+            let at = index.index(text.len());
+            match how {
+                0 => text[at] = letter,
+                1 => drop(text.remove(at)),
+                2 => text.insert(at, letter),
+                3 => text.extend_from_within(at..),
+                _ => text.truncate(at.max(1)),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        match parse(&text) {
+            // What is believed is what the journal keeps of it.
+            Ok(config) => {
+                let again = Config::parse("again", &config.canonical_toml(), Some(&USABLE));
+                prop_assert_eq!(again.map(|it| it.canonical_toml()), Ok(config.canonical_toml()));
+            }
+            Err(problems) => {
+                prop_assert!(!problems.is_empty());
+                for problem in problems {
+                    prop_assert_eq!(problem.to_string().lines().count(), 1, "{}", problem);
+                }
+            }
         }
     }
 

@@ -146,6 +146,10 @@ impl Renderer {
         match it.action {
             Action::Place => order(it, scales, put),
             Action::Cancel => put("side", Cell::Text(order_side(it.side))),
+            Action::Result => {
+                put("realised", money(Money(it.found)));
+                put("expected", money(Money(it.limit)));
+            }
             Action::State => {}
         }
         put("approved", Cell::Boolean(it.verdict == Verdict::Approved));
@@ -274,13 +278,13 @@ fn trigger_or_tag(it: &Decision, put: &mut Put<'_>) {
 
 /// The numbers that decided, in the unit that their code has.
 fn numbers(it: &Decision, scales: (u8, u8), put: &mut Put<'_>) {
-    if it.found == 0 && it.limit == 0 {
+    if it.action == Action::Result || (it.found == 0 && it.limit == 0) {
         return;
     }
     let scale = match it.action {
         Action::State if it.tag == Trigger::DailyLoss as u16 => MONEY_SCALE,
         Action::State => 0,
-        Action::Place | Action::Cancel => unit(it.code, scales),
+        Action::Place | Action::Cancel | Action::Result => unit(it.code, scales),
     };
     let shown = |units| Cell::Decimal(Decimal { units, scale });
     put("found", shown(it.found));

@@ -257,6 +257,21 @@ fn cancels_and_states_of_risk_are_decisions_too() {
         decided(state),
         r#"{"seq":7,"kind":"decision","at":1000,"strategy":"risk","action":"state","approved":true,"code":"halted","found":"310000","limit":"300000","cause":6,"reason":"risk","trigger":"drawdown","risk_state":"halted","stamps":{"strategy":-5,"risk":50}}"#
     );
+    let result = Decision {
+        action: Action::Result,
+        order: OrderId(0),
+        tag: 3,
+        found: -150_000_000,
+        limit: 200_000_000,
+        price: Price(0),
+        qty: Qty(0),
+        notional: Money(0),
+        ..decision()
+    };
+    assert_eq!(
+        decided(result),
+        r#"{"seq":7,"kind":"decision","venue":"binance","instrument":"BTCUSDT","at":1000,"strategy":"tri","action":"result","realised":"-1.5","expected":"2","approved":true,"cause":6,"reason":"leg","tag":3,"risk_state":"running","stamps":{"strategy":-5,"risk":50}}"#
+    );
     let quote = Decision {
         flags: OrderFlags::POST_ONLY.with(OrderFlags::REDUCE_ONLY),
         tag: 4,
@@ -286,7 +301,7 @@ fn rows_have_the_header_s_columns() {
     trade.recv = Stamp(300);
     let out = row(&Record::Event(trade));
     assert!(out.starts_with("7,trade,binance,BTCUSDT,1000,900,42,1.5,0.00000001,buy,,"), "{out}");
-    assert!(out.ends_with(",recv=100|in=100"), "{out}");
+    assert!(out.ends_with(",recv=100|in=100,"), "{out}");
     let out =
         row(&Record::Decision { record: decision(), strategy_at: Stamp(0), risk_at: Stamp(0) });
     assert!(out.contains(",tri,place,limit,ioc,true,"), "{out}");

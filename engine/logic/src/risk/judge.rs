@@ -99,6 +99,8 @@ impl Risk {
         let checked = match intent.action {
             Action::Place => self.check(intent, &mut draft).map(Some),
             Action::Cancel => self.check_cancel(intent).map(|()| None),
+            // Nothing is asked for.
+            Action::Result => Ok(None),
             // No strategy's business.
             Action::State => deny(Code::UnknownOrder, 0, 0),
         };
@@ -107,7 +109,14 @@ impl Risk {
                 if let Some(open) = open {
                     self.admit(intent.order, open);
                 }
-                (Verdict::Approved, Denial { code: Code::None, found: 0, limit: 0 })
+                let (found, limit) = match intent.action {
+                    Action::Result => (draft.qty.0, draft.price.0),
+                    Action::Place | Action::Cancel | Action::State => (0, 0),
+                };
+                if intent.action == Action::Result {
+                    (draft.qty, draft.price) = (Qty(0), Price(0));
+                }
+                (Verdict::Approved, Denial { code: Code::None, found, limit })
             }
             Err(denial) => (Verdict::Denied, denial),
         };
@@ -245,7 +254,7 @@ impl Risk {
         if !self.market.is_valid(id) {
             return deny(Code::MarketDataStale, -1, limit);
         }
-        let age_ms = self.market.now().since(self.market.last_at(id)) / 1_000_000;
+        let age_ms = self.market.now().since(self.market.priced_at(id)) / 1_000_000;
         let age_ms = i64::try_from(age_ms).unwrap_or(i64::MAX);
         at_most(Code::MarketDataStale, age_ms, limit)
     }

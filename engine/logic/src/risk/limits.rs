@@ -35,7 +35,7 @@ pub struct Limits {
     pub max_orders_per_second: u32,
     /// Open orders in all; never more than [`crate::orders::OPEN_MAX`], off included. 100.
     pub max_open_orders: u32,
-    /// Age in milliseconds beyond which an instrument's market data is too old. 5 000.
+    /// Age in milliseconds beyond which an instrument's book is too old. 5 000.
     pub stale_after_ms: u32,
     /// Whether more may be sold than is there. No.
     pub allow_short: bool,

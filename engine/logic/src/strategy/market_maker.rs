@@ -11,7 +11,7 @@
 //! | `reference` | mid | `mid`, or `weighted` by the sizes at the touch |
 //! | `refresh_ticks` | 1 | a quote moves when it is at least this far from its target |
 //! | `refresh_interval_ms` | 5000 | and not before it has rested this long |
-//! | `stale_after_ms` | 5000 | silence after which all quotes are cancelled |
+//! | `stale_after_ms` | 5000 | silence of the book after which all quotes are cancelled |
 //!
 //! A quote has a *slot*: side and level. A slot holds one order at most and is used once an
 //! interval at most, whatever became of the order before: that bounds the order rate, and keeps a
@@ -153,7 +153,7 @@ impl Quotes {
             return;
         }
         let touch = cx.touch(self.id).filter(|_| {
-            let silence = cx.now().since(cx.market().last_at(self.id));
+            let silence = cx.now().since(cx.market().priced_at(self.id));
             cx.market().is_valid(self.id) && silence <= settings.stale_ns
         });
         let (Some(touch), Some(instrument)) = (touch, cx.instrument(self.id)) else {

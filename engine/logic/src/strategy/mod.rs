@@ -45,7 +45,9 @@ use crate::desk::{DeskState, OpenOrder};
 use crate::event::Event;
 use crate::instrument::{Instrument, InstrumentTable};
 use crate::market::{Market, Touch};
-use crate::order::{Intents, OrderFlags, OrderType, Reason, RiskState, TimeInForce};
+use crate::order::{
+    Action, Intent, Intents, OrderFlags, OrderType, Reason, RiskState, TimeInForce,
+};
 use crate::params::{Params, Problem, nearest};
 use crate::units::{
     CurrencyId, InstrumentId, Money, Nanos, OrderId, Price, Qty, Side, StrategyId, VenueId,
@@ -258,6 +260,32 @@ impl<'a> Context<'a> {
     /// cancel is on its way already, or there is no room.
     pub fn cancel(&mut self, order: OrderId, reason: Reason) -> bool {
         self.state.cancel(self.strategy, order, reason, self.intents)
+    }
+
+    /// Records how something that took several orders has ended: what it made and what it was to make,
+    /// in the engine's currency. It is journaled like a decision and changes nothing. `id` is one of
+    /// the instruments that it traded, `tag` that of its orders.
+    ///
+    /// `false` where there is no room: tell it at the next event.
+    pub fn result(
+        &mut self,
+        id: InstrumentId,
+        realised: Money,
+        expected: Money,
+        reason: Reason,
+        tag: u16,
+    ) -> bool {
+        self.intents.push(Intent {
+            order: OrderId(0),
+            price: Price(expected.0),
+            qty: Qty(realised.0),
+            instrument: id,
+            strategy: self.strategy,
+            action: Action::Result,
+            reason,
+            tag,
+            ..Intents::VACANT
+        })
     }
 
     /// Wishes for the end of all of this strategy's orders that have no cancel on its way yet.

@@ -14,7 +14,7 @@
 //! | `halt` `resume` `kill` | commands; `off 0`, `on 0` switch a strategy |
 //!
 //! A step that begins with `@1` is about instrument 1. The answer lists what was wished for, each
-//! with the number of its step.
+//! with the number of its step; `made 3 of 5` is a result.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -218,6 +218,10 @@ impl Rig {
         let reason = intent.reason.text();
         if intent.action == Action::Cancel {
             return format!("{step}: cancel {number} {reason}");
+        }
+        if intent.action == Action::Result {
+            let (realised, expected) = (Money(intent.qty.0), Money(intent.price.0));
+            return format!("{step}: made {realised} of {expected} {reason}");
         }
         let it = &self.table.instruments[intent.instrument.index()];
         let side = match intent.side {

@@ -16,7 +16,8 @@
 //! In `sequence` each leg trades what the one before really gave, so nothing is ever short. In
 //! `parallel` all legs go at once, which needs a balance in all three currencies. When the legs
 //! are over, whatever is left (or missing) of the two currencies in between is turned back into
-//! the first one by market orders.
+//! the first one by market orders. How a cycle ended, what it was to make and what it made stand in
+//! the journal as a decision with the action `result`, under the `tag` of its orders.
 //!
 //! # Limits
 //! What is smaller than the venue's minimum stays where it is. An unwinding order that is refused
@@ -222,6 +223,10 @@ impl TriArb {
         let Some(mut running) = self.running else {
             return;
         };
+        // What ends must find room to say how.
+        if cx.room() == 0 {
+            return;
+        }
         self.watch(&mut running, cx);
         let over = running.step(self.settings.fee_ppm, cx);
         self.running = Some(running);
@@ -245,8 +250,16 @@ impl TriArb {
         }
     }
 
-    fn end(&mut self, running: &Running, left: Left, cx: &Context<'_>) {
+    fn end(&mut self, running: &Running, left: Left, cx: &mut Context<'_>) {
         self.running = None;
+        let [first, ..] = running.legs;
+        let worth = |amount: Money| {
+            let converted = cx.market().convert(amount, first.from, cx.currency());
+            converted.unwrap_or(Money(0))
+        };
+        let (realised, expected) = (worth(Money(running.net[0])), worth(running.expected));
+        let reason = if running.unwinds > 0 { Reason::Unwind } else { Reason::Leg };
+        cx.result(first.instrument, realised, expected, reason, running.number);
         if running.exposed_at.is_none() {
             self.counts.missed += 1;
             self.not_before = cx.now().plus(RETRY_NS);
@@ -257,14 +270,8 @@ impl TriArb {
             (Left::Nothing, 0) => self.counts.complete += 1,
             (Left::Nothing, _) => self.counts.unwound += 1,
         }
-        let [first, ..] = running.legs;
-        let worth = |amount: Money| {
-            let converted = cx.market().convert(amount, first.from, cx.currency());
-            converted.map_or(0, |it| it.0)
-        };
-        let realised = worth(Money(running.net[0]));
-        self.counts.expected = self.counts.expected.saturating_add(worth(running.expected));
-        self.counts.realised = self.counts.realised.saturating_add(realised);
+        self.counts.expected = self.counts.expected.saturating_add(expected.0);
+        self.counts.realised = self.counts.realised.saturating_add(realised.0);
     }
 }
 

@@ -171,6 +171,7 @@ fn tell(meter: &VenueMeter, counters: &Counters, bytes: usize, at: Nanos) {
     meter.bytes.add(bytes as u64);
     meter.events.set(counters.trades + counters.quotes + counters.depth_updates);
     meter.malformed.set(counters.malformed());
+    meter.unknown.set(counters.unknown_symbols);
     meter.gaps.set(counters.gaps);
     meter.resyncs.set(counters.snapshots);
     meter.last_message_at.set(at.0);

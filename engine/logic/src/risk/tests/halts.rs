@@ -7,7 +7,7 @@ fn lines(said: &[Decision]) -> Vec<String> {
             alloc::format!("state {} {} {}/{}", it.state.text(), it.tag, it.found, it.limit)
         }
         Action::Cancel => alloc::format!("cancel {} {}", it.order, it.code.text()),
-        Action::Place => String::from("place"),
+        Action::Place | Action::Result => String::from(it.action.text()),
     };
     said.iter().map(line).collect()
 }

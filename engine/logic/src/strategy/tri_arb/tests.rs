@@ -6,6 +6,8 @@ use alloc::vec;
 const QUOTES: &str = "q 49999/50000; @2 q 0.049/0.05; @1 q 2515/2600; ";
 const LEG_1: &str = "3: 1 buy 0.01998 BTCUSDT 50000 ioc leg; ";
 const LEG_2: &str = "4: 2 buy 0.3992 ETHBTC 0.05 ioc leg; ";
+/// What each of these cycles is to make.
+const OF: &str = " of 2.985012 ";
 
 fn rig(params: Params) -> Rig {
     let funds = [(USDT, 100_000), (BTC, 10), (ETH, 100)];
@@ -52,7 +54,12 @@ fn legs_follow_each_other_with_what_the_one_before_gave() {
     // All three fill: 1002.984012 USDT come back for 999.999.
     check(
         "f 1; f 2; f 3",
-        &[LEG_1, LEG_2, "5: 3 sell 0.3992 ETHUSDT 2515 ioc leg"],
+        &[
+            LEG_1,
+            LEG_2,
+            "5: 3 sell 0.3992 ETHUSDT 2515 ioc leg; ",
+            &["6: made 2.985012", OF, "leg"].concat(),
+        ],
         &[
             ("cycles_complete", 1),
             ("profit_expected_e8", 298_501_200),
@@ -60,8 +67,9 @@ fn legs_follow_each_other_with_what_the_one_before_gave() {
         ],
     );
     // The first leg finds nothing: nothing is at stake, nothing is unwound.
-    check("c 1", &[LEG_1], &[("cycles_missed", 1), ("cycles_complete", 0)]);
-    check("d 1", &[LEG_1], &[("cycles_missed", 1)]);
+    let missed = [LEG_1, "4: made 0", OF, "leg"];
+    check("c 1", &missed, &[("cycles_missed", 1), ("cycles_complete", 0)]);
+    check("d 1", &missed, &[("cycles_missed", 1)]);
     // Half of the first leg: the rest of the cycle is half as large.
     check(
         "f 1 0.00999@50000; c 1; f 2",
@@ -78,7 +86,12 @@ fn what_a_missing_leg_leaves_is_turned_back_at_once() {
     // The second leg is gone: the first is turned back.
     check(
         "f 1; c 2; f 3",
-        &[LEG_1, LEG_2, "5: 3 sell 0.01998 BTCUSDT market unwind"],
+        &[
+            LEG_1,
+            LEG_2,
+            "5: 3 sell 0.01998 BTCUSDT market unwind; ",
+            &["6: made -2.01796002", OF, "unwind"].concat(),
+        ],
         // 998.98002 - 0.99898002 come back for 999.999.
         &[("cycles_unwound", 1), ("profit_realised_e8", -201_796_002)],
     );
@@ -89,7 +102,8 @@ fn what_a_missing_leg_leaves_is_turned_back_at_once() {
             LEG_1,
             LEG_2,
             "5: 3 sell 0.3992 ETHUSDT 2515 ioc leg; ",
-            "6: 4 sell 0.3992 ETHUSDT market unwind",
+            "6: 4 sell 0.3992 ETHUSDT market unwind; ",
+            &["7: made 2.985012", OF, "unwind"].concat(),
         ],
         &[("cycles_unwound", 1)],
     );
@@ -100,7 +114,9 @@ fn what_a_missing_leg_leaves_is_turned_back_at_once() {
             LEG_1,
             LEG_2,
             "6: 3 sell 0.1 ETHUSDT 2515 ioc leg; ",
-            "7: 4 sell 0.01497 BTCUSDT market unwind",
+            "7: 4 sell 0.01497 BTCUSDT market unwind; ",
+            // 251.2485 and 747.73654497 for 999.999.
+            &["8: made -1.01395503", OF, "unwind"].concat(),
         ],
         &[("cycles_unwound", 1), ("cycles_complete", 0)],
     );
@@ -111,7 +127,8 @@ fn what_a_missing_leg_leaves_is_turned_back_at_once() {
             LEG_1,
             LEG_2,
             "5: 3 sell 0.01998 BTCUSDT market unwind; ",
-            "8: 4 sell 0.01998 BTCUSDT market reduce_only unwind",
+            "8: 4 sell 0.01998 BTCUSDT market reduce_only unwind; ",
+            &["9: made -2.01796002", OF, "unwind"].concat(),
         ],
         &[("cycles_unwound", 1), ("cycles_late", 0)],
     );
@@ -129,7 +146,9 @@ fn a_cycle_that_cannot_be_closed_is_given_up_and_counted() {
     rig.run(&[QUOTES, "f 1; c 2"].concat());
     for order in 3..3 + super::UNWINDS_MAX {
         let found = rig.run(&alloc::format!("d {order}; timer 100"));
-        assert_eq!(found.is_empty(), order == 2 + super::UNWINDS_MAX, "{order}: {found}");
+        let ended = found.ends_with(&[": made -999.999", OF, "unwind"].concat());
+        assert_eq!(ended, order == 2 + super::UNWINDS_MAX, "{order}: {found}");
+        assert_ne!(ended, found.contains(" sell 0.01998 BTCUSDT market "), "{order}: {found}");
     }
     assert_eq!(counter(&rig, "cycles_given_up"), 1);
     assert_eq!(counter(&rig, "cycles_late"), 1);
@@ -144,12 +163,12 @@ fn parallel_legs_go_at_once_and_a_missing_one_is_made_good() {
     const ALL: &str = "3: 1 buy 0.01998 BTCUSDT 50000 ioc leg; \
                        3: 2 buy 0.3992 ETHBTC 0.05 ioc leg; \
                        3: 3 sell 0.3992 ETHUSDT 2515 ioc leg; ";
-    check("f 1; f 2; f 3", &[ALL], &[("cycles_complete", 1)]);
-    check("c 1; c 2; c 3", &[ALL], &[("cycles_missed", 1)]);
+    check("f 1; f 2; f 3", &[ALL, "6: made 2.985012", OF, "leg"], &[("cycles_complete", 1)]);
+    check("c 1; c 2; c 3", &[ALL, "6: made 0", OF, "leg"], &[("cycles_missed", 1)]);
     // Without the first leg the BTC that the second one spent are bought back.
     check(
         "c 1; f 2; f 3; f 4",
-        &[ALL, "6: 4 buy 0.01998 BTCUSDT market unwind"],
+        &[ALL, "6: 4 buy 0.01998 BTCUSDT market unwind; 7: made 2.985012", OF, "unwind"],
         &[("cycles_unwound", 1)],
     );
     // Without the second leg the first is turned back and the ETH are bought back.
@@ -158,7 +177,9 @@ fn parallel_legs_go_at_once_and_a_missing_one_is_made_good() {
         &[
             ALL,
             "6: 4 sell 0.01998 BTCUSDT market unwind; ",
-            "7: 5 buy 0.3992 ETHUSDT market reduce_only unwind",
+            "7: 5 buy 0.3992 ETHUSDT market reduce_only unwind; 8: made -37.99186802",
+            OF,
+            "unwind",
         ],
         &[("cycles_unwound", 1)],
     );
