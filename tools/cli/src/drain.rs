@@ -12,7 +12,8 @@ const NAME: &str = "kairos-drain";
 /// Arguments for the drain.
 #[derive(Debug, Args)]
 pub(crate) struct DrainArgs {
-    /// `status`, `audit`, `migrate`, `rebuild`, with their own arguments; `help` explains them.
+    /// `status`, `check`, `audit`, `migrate`, `rebuild`, `skip`, `pause`, `resume`, `compact`, with their own
+    /// arguments; `help` explains them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 1.., required = true)]
     arguments: Vec<OsString>,
 }

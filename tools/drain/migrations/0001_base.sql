@@ -3,7 +3,8 @@
 -- Every table begins with run, seq, ts_ns (nanoseconds since 1970, the event's own time, exact) and ts (the
 -- same to the microsecond). Prices and quantities are counts of the instrument's scales; money is in units of
 -- 1e-8; enumerations are numbers that "word" explains. Ids of 64 unsigned bits stand as the same bits:
--- unsigned_id() shows them.
+-- unsigned_id() shows them. Rows come in the order of seq, and times with them: a block range index on the three
+-- costs next to nothing and finds any of them.
 
 CREATE TABLE drain_offset (
     journal    uuid        NOT NULL,
@@ -16,6 +17,17 @@ CREATE TABLE drain_offset (
     owner      text        NOT NULL DEFAULT '',
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (journal, sink)
+);
+
+-- Events that are not here because an operator accepted their loss: kairos drain skip.
+CREATE TABLE drain_gap (
+    journal    uuid        NOT NULL,
+    sink       text        NOT NULL,
+    first_seq  bigint      NOT NULL,
+    last_seq   bigint      NOT NULL,
+    owner      text        NOT NULL,
+    accepted_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (journal, sink, first_seq)
 );
 
 CREATE TABLE word (
@@ -93,7 +105,7 @@ CREATE TABLE trade (
     side       smallint NOT NULL,
     trade_id   bigint NOT NULL
 );
-CREATE INDEX trade_ts ON trade USING brin (ts_ns);
+CREATE INDEX trade_ts ON trade USING brin (ts_ns, ts, seq);
 
 -- Best bids and offers.
 CREATE TABLE quote (
@@ -108,7 +120,7 @@ CREATE TABLE quote (
     ask        bigint NOT NULL,
     ask_qty    bigint NOT NULL
 );
-CREATE INDEX quote_ts ON quote USING brin (ts_ns);
+CREATE INDEX quote_ts ON quote USING brin (ts_ns, ts, seq);
 
 -- Levels of books: the quantity that rests there now, 0 for none.
 CREATE TABLE depth (
@@ -124,7 +136,7 @@ CREATE TABLE depth (
     update_id  bigint NOT NULL,
     flags      smallint NOT NULL
 );
-CREATE INDEX depth_ts ON depth USING brin (ts_ns);
+CREATE INDEX depth_ts ON depth USING brin (ts_ns, ts, seq);
 
 -- Holes in market data.
 CREATE TABLE gap (
@@ -137,7 +149,7 @@ CREATE TABLE gap (
     expected   bigint NOT NULL,
     found      bigint NOT NULL
 );
-CREATE INDEX gap_ts ON gap USING brin (ts_ns);
+CREATE INDEX gap_ts ON gap USING brin (ts_ns, ts, seq);
 
 -- Links of venues, and states of the engine.
 CREATE TABLE status (
@@ -151,7 +163,7 @@ CREATE TABLE status (
     detail     bigint NOT NULL,
     more       bigint NOT NULL
 );
-CREATE INDEX status_ts ON status USING brin (ts_ns);
+CREATE INDEX status_ts ON status USING brin (ts_ns, ts, seq);
 
 -- Ticks of the engine's timer.
 CREATE TABLE timer (
@@ -160,7 +172,7 @@ CREATE TABLE timer (
     ts_ns bigint NOT NULL,
     ts    timestamptz NOT NULL
 );
-CREATE INDEX timer_ts ON timer USING brin (ts_ns);
+CREATE INDEX timer_ts ON timer USING brin (ts_ns, ts, seq);
 
 -- What operators and satellites asked for.
 CREATE TABLE command (
@@ -171,7 +183,7 @@ CREATE TABLE command (
     verb     smallint NOT NULL,
     argument bigint NOT NULL
 );
-CREATE INDEX command_ts ON command USING brin (ts_ns);
+CREATE INDEX command_ts ON command USING brin (ts_ns, ts, seq);
 
 -- What became of orders, but for fills. Of a sent one, `stamp_ns` is when its bytes were handed to the
 -- socket.
@@ -189,7 +201,7 @@ CREATE TABLE order_event (
     code       smallint NOT NULL,
     stamp_ns   bigint
 );
-CREATE INDEX order_event_ts ON order_event USING brin (ts_ns);
+CREATE INDEX order_event_ts ON order_event USING brin (ts_ns, ts, seq);
 CREATE INDEX order_event_order ON order_event (order_id);
 
 -- What orders traded. Fees are units of 1e-8 of the quote currency.
@@ -207,7 +219,7 @@ CREATE TABLE fill (
     fee        bigint NOT NULL,
     maker      boolean NOT NULL
 );
-CREATE INDEX fill_ts ON fill USING brin (ts_ns);
+CREATE INDEX fill_ts ON fill USING brin (ts_ns, ts, seq);
 CREATE INDEX fill_order ON fill (order_id);
 
 -- Balances as venues report them, in units of 1e-8.
@@ -221,7 +233,7 @@ CREATE TABLE balance (
     total     bigint NOT NULL,
     available bigint NOT NULL
 );
-CREATE INDEX balance_ts ON balance USING brin (ts_ns);
+CREATE INDEX balance_ts ON balance USING brin (ts_ns, ts, seq);
 
 -- Pieces of configuration that took effect.
 CREATE TABLE config (
@@ -231,7 +243,7 @@ CREATE TABLE config (
     ts     timestamptz NOT NULL,
     digest bigint NOT NULL
 );
-CREATE INDEX config_ts ON config USING brin (ts_ns);
+CREATE INDEX config_ts ON config USING brin (ts_ns, ts, seq);
 
 -- What strategies wished and what risk said. `recv_ns` and `in_ns` are the stamps of the cause.
 CREATE TABLE decision (
@@ -265,7 +277,7 @@ CREATE TABLE decision (
     strategy_ns bigint,
     risk_ns     bigint
 );
-CREATE INDEX decision_ts ON decision USING brin (ts_ns);
+CREATE INDEX decision_ts ON decision USING brin (ts_ns, ts, seq);
 CREATE INDEX decision_order ON decision (order_id);
 
 -- Parts of the records that a run begins with; their contents are in `run`, `instrument` and `strategy`.
@@ -278,7 +290,7 @@ CREATE TABLE run_record (
     part  integer NOT NULL,
     parts integer NOT NULL
 );
-CREATE INDEX run_record_ts ON run_record USING brin (ts_ns);
+CREATE INDEX run_record_ts ON run_record USING brin (ts_ns, ts, seq);
 
 -- Events that only a newer kairos understands.
 CREATE TABLE skipped (
@@ -289,4 +301,4 @@ CREATE TABLE skipped (
     kind   integer NOT NULL,
     schema integer NOT NULL
 );
-CREATE INDEX skipped_ts ON skipped USING brin (ts_ns);
+CREATE INDEX skipped_ts ON skipped USING brin (ts_ns, ts, seq);

@@ -1,8 +1,10 @@
 -- With TimescaleDB: event tables become hypertables by ts_ns, bars continuous aggregates. Needs the licensed
--- (community) edition. Nothing of the base tables' columns changes.
+-- (community) edition. Nothing of the base tables' columns changes. How long rows are kept, when they are
+-- compressed and bars are refreshed is set by the drain, from its configuration.
 
+-- Jobs call it without a search path.
 CREATE FUNCTION now_ns() RETURNS bigint LANGUAGE sql STABLE AS
-$$ SELECT (extract(epoch FROM now()) * 1000000000)::bigint $$;
+$$ SELECT (extract(epoch FROM pg_catalog.now()) * 1000000000)::bigint $$;
 
 DO $$
 DECLARE
@@ -17,16 +19,19 @@ BEGIN
         PERFORM set_integer_now_func(format('%I.%I', current_schema(), name)::regclass,
                                      format('%I.now_ns', current_schema())::regproc);
     END LOOP;
-    -- The columnstore must be enabled before a policy is added.
+    -- The columnstore must be enabled before a policy is added. The least and the greatest of each column of the
+    -- order are kept with every batch: so rows are found by either time.
     FOREACH name IN ARRAY ARRAY['trade', 'quote', 'depth', 'order_event', 'fill', 'decision']
     LOOP
         EXECUTE format('ALTER TABLE %I SET (timescaledb.compress, timescaledb.compress_segmentby = %L, '
-                       'timescaledb.compress_orderby = %L)', name, 'instrument', 'ts_ns, seq');
+                       'timescaledb.compress_orderby = %L)', name, 'instrument', 'ts_ns, seq, ts');
     END LOOP;
 END
 $$;
 
-DROP VIEW ohlcv_1h, ohlcv_1m, ohlcv_1s, bar_1h, bar_1m, bar_1s;
+DROP VIEW ohlcv_1d, ohlcv_1h, ohlcv_1m, ohlcv_1s, bar_1d, bar_1h, bar_1m, bar_1s, trade_bar;
+DROP FUNCTION refresh_bars;
+DROP TABLE bar_1d_kept, bar_1h_kept, bar_1m_kept, bar_1s_kept, kept_bars;
 
 CREATE MATERIALIZED VIEW bar_1s WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
 SELECT run, instrument, time_bucket(1000000000::bigint, ts_ns) AS bucket, first(price, seq) AS open,
@@ -46,12 +51,11 @@ SELECT run, instrument, time_bucket(3600000000000::bigint, bucket) AS bucket, fi
        sum(trades)::bigint AS trades, min(first_seq) AS first_seq, max(last_seq) AS last_seq
 FROM bar_1m GROUP BY 1, 2, 3 WITH NO DATA;
 
-SELECT add_continuous_aggregate_policy('bar_1s', start_offset => 3600000000000::bigint,
-    end_offset => 60000000000::bigint, schedule_interval => interval '1 minute');
-SELECT add_continuous_aggregate_policy('bar_1m', start_offset => 86400000000000::bigint,
-    end_offset => 120000000000::bigint, schedule_interval => interval '1 minute');
-SELECT add_continuous_aggregate_policy('bar_1h', start_offset => 604800000000000::bigint,
-    end_offset => 7200000000000::bigint, schedule_interval => interval '1 hour');
+CREATE MATERIALIZED VIEW bar_1d WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT run, instrument, time_bucket(86400000000000::bigint, bucket) AS bucket, first(open, first_seq) AS open,
+       max(high) AS high, min(low) AS low, last(close, last_seq) AS close, sum(volume) AS volume,
+       sum(trades)::bigint AS trades, min(first_seq) AS first_seq, max(last_seq) AS last_seq
+FROM bar_1h GROUP BY 1, 2, 3 WITH NO DATA;
 
 CREATE VIEW ohlcv_1s AS
 SELECT to_timestamp(b.bucket / 1e9) AS bucket, b.run, i.symbol, i.venue AS exchange, scaled(b.open, i.price_scale) AS open,
@@ -73,3 +77,10 @@ SELECT to_timestamp(b.bucket / 1e9) AS bucket, b.run, i.symbol, i.venue AS excha
        scaled(b.close, i.price_scale) AS close,
        (b.volume / power(10::numeric, i.qty_scale))::numeric(38, 12) AS volume, b.trades
 FROM bar_1h b JOIN instrument i USING (run, instrument);
+
+CREATE VIEW ohlcv_1d AS
+SELECT to_timestamp(b.bucket / 1e9) AS bucket, b.run, i.symbol, i.venue AS exchange, scaled(b.open, i.price_scale) AS open,
+       scaled(b.high, i.price_scale) AS high, scaled(b.low, i.price_scale) AS low,
+       scaled(b.close, i.price_scale) AS close,
+       (b.volume / power(10::numeric, i.qty_scale))::numeric(38, 12) AS volume, b.trades
+FROM bar_1d b JOIN instrument i USING (run, instrument);

@@ -9,7 +9,7 @@ use kairos_logic::order::{Action, Verdict};
 use serde::Serialize;
 
 use crate::sink::{Cursor, SinkError};
-use crate::source::{Entry, Follow, Said, Source, Step, identify};
+use crate::source::{Entry, Follow, Said, Source, SourceError, Step, identify};
 use crate::table::{Table, table_of};
 use crate::{files, postgres, redis};
 
@@ -56,9 +56,13 @@ struct Expected {
 }
 
 impl Expected {
-    fn read(journal: &Path, cursor: Cursor) -> Result<Self, SinkError> {
+    fn read(journal: &Path, cursor: Cursor, follow: Follow) -> Result<Self, SinkError> {
         // The checksum in the cursor is compared here.
-        Source::open(journal, cursor, Follow::Committed)?;
+        match Source::open(journal, cursor, follow) {
+            Ok(_) => {}
+            Err(SourceError::Ahead(why)) => return Err(SinkError::Diverged(why)),
+            Err(error) => return Err(error.into()),
+        }
         let mut source = Source::open(journal, Cursor::START, Follow::Committed)?;
         let mut this = Self::default();
         loop {
@@ -140,7 +144,7 @@ fn compare(
 ) -> Result<Verdicts, SinkError> {
     let mut verdicts =
         Verdicts { sink: sink.to_owned(), seq: cursor.next_seq - 1, ..Verdicts::default() };
-    let mut wanted = match Expected::read(journal, cursor) {
+    let mut wanted = match Expected::read(journal, cursor, Follow::Durable) {
         Ok(wanted) => wanted,
         Err(SinkError::Diverged(why)) => {
             verdicts.differences.push(why);
@@ -149,6 +153,9 @@ fn compare(
         Err(error) => return Err(error),
     };
     verdicts.events = wanted.events;
+    // Of runs that retention removed from the journal, the sink's rows are all that there is.
+    let first = first_run(journal)?;
+    let found: Tallies = found.into_iter().filter(|((run, _), _)| *run >= first).collect();
     wanted.tallies.retain(|(_, table), _| skip.is_none_or(|skip| skip.name() != table));
     let mut keys: Vec<_> = wanted.tallies.keys().chain(found.keys()).cloned().collect();
     keys.sort();
@@ -172,6 +179,17 @@ fn compare(
     Ok(verdicts)
 }
 
+fn first_run(journal: &Path) -> Result<u64, SinkError> {
+    let mut source = Source::open(journal, Cursor::START, Follow::Committed)?;
+    loop {
+        match source.next()? {
+            Step::Entry(run, _) => return Ok(run.number),
+            Step::Mark => {}
+            Step::Nothing { .. } => return Ok(0),
+        }
+    }
+}
+
 /// Streams are trimmed at their old end: what is there must be the journal's newest.
 fn streams(
     journal: &Path,
@@ -181,7 +199,7 @@ fn streams(
     let (cursor, found) = redis::streams(config, uuid)?;
     let mut verdicts =
         Verdicts { sink: "redis".to_owned(), seq: cursor.next_seq - 1, ..Verdicts::default() };
-    let wanted = match Expected::read(journal, cursor) {
+    let wanted = match Expected::read(journal, cursor, Follow::Committed) {
         Ok(wanted) => wanted,
         Err(SinkError::Diverged(why)) => {
             verdicts.differences.push(why);
@@ -190,7 +208,13 @@ fn streams(
         Err(error) => return Err(error),
     };
     verdicts.events = wanted.events;
-    for (stream, found) in found {
+    // What a power loss took back stays in the streams, under the number of the run that it was in.
+    let runs = identify(journal).map_err(|error| SinkError::Transient(error.to_string()))?.1;
+    let ends: BTreeMap<u64, u64> =
+        runs.iter().filter_map(|it| Some((it.run, it.last_seq?))).collect();
+    let first = first_run(journal)?;
+    for (stream, mut found) in found {
+        found.retain(|(run, seq)| *run >= first && ends.get(run).is_none_or(|last| seq <= last));
         let wanted = wanted.streams.get(stream).map_or(&[][..], Vec::as_slice);
         let kept = usize::try_from(config.stream_maxlen).unwrap_or(usize::MAX).min(wanted.len());
         if found.len() < kept {

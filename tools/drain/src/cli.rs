@@ -1,5 +1,6 @@
 //! The command line.
 
+mod care;
 mod run;
 mod verbs;
 
@@ -47,6 +48,17 @@ enum Verb {
     Migrate(verbs::MigrateArgs),
     /// Delete what a sink holds, so that the next run writes it anew from the journal.
     Rebuild(verbs::RebuildArgs),
+    /// Connect to every sink and say what is there and what is wrong; writes nothing. Exit 2 where
+    /// something is.
+    Check(care::CheckArgs),
+    /// Go on behind what the journal no longer has and the sink never got.
+    Skip(care::SkipArgs),
+    /// Let a running drain leave a sink alone, until it is resumed.
+    Pause(care::PauseArgs),
+    /// Let it go on.
+    Resume(care::PauseArgs),
+    /// Make one Parquet file of the many of each hour that is over.
+    Compact(care::CompactArgs),
 }
 
 /// Where the configuration is.
@@ -91,5 +103,10 @@ pub fn main() -> ExitCode {
         Verb::Audit(args) => verbs::audit(&args),
         Verb::Migrate(args) => verbs::migrate(&args),
         Verb::Rebuild(args) => verbs::rebuild(&args),
+        Verb::Check(args) => care::check(&args),
+        Verb::Skip(args) => care::skip(&args),
+        Verb::Pause(args) => care::pause(&args, true),
+        Verb::Resume(args) => care::pause(&args, false),
+        Verb::Compact(args) => care::compact(&args),
     }
 }

@@ -6,6 +6,7 @@
 //! cursor is the end of the newest set.
 
 mod columns;
+mod compact;
 mod footer;
 mod layout;
 
@@ -94,9 +95,8 @@ impl Files {
         })?;
         let free = room.f_bavail.saturating_mul(room.f_frsize);
         if free < self.config.min_free_bytes {
-            let least = self.config.min_free_bytes;
-            let why =
-                format!("{}: {free} bytes are free, min_free_mib is {least} bytes", dir.display());
+            let (free, least) = (free >> 20, self.config.min_free_bytes >> 20);
+            let why = format!("{}: {free} MiB are free, min_free_mib is {least}", dir.display());
             return Err(SinkError::Full(why));
         }
         Ok(())
@@ -123,6 +123,7 @@ impl Files {
             last_seq: name.last_seq,
             crc: next.crc,
             date: set.date.clone(),
+            hour: Some(set.hour),
             depth: self.config.depth,
             tables: set
                 .tables
@@ -264,6 +265,60 @@ fn at_ns(run: &Run, entry: &Entry<'_>) -> i64 {
 /// [`SinkError`] where files are not whole or of another journal. Nothing is changed.
 pub fn tally(config: &Parquet, journal: &str) -> Result<(Cursor, Tallies), SinkError> {
     Layout::new(&config.dir).tally(journal, config.depth)
+}
+
+/// How far the files go, without writing anything.
+///
+/// # Errors
+/// As [`tally`].
+pub fn held(config: &Parquet, journal: &str) -> Result<Cursor, SinkError> {
+    Layout::new(&config.dir).held(journal, config.depth)
+}
+
+/// Accepts that everything from the cursor to `next_seq` is missing: the files go on there, and a file in
+/// `missing` says so. Refused while a drain writes here.
+///
+/// # Errors
+/// As [`clear`].
+pub fn skip(config: &Parquet, from: Cursor, next_seq: u64) -> Result<(), SinkError> {
+    let mut sink = Files::new(config.clone());
+    sink.layout.make(&config.dir)?;
+    sink.take_lock()?;
+    sink.layout.write_missing(from.next_seq, next_seq - 1)
+}
+
+/// Makes one set of files of the many of each hour that is over. A drain may be writing meanwhile. Returns
+/// how many sets there were and are.
+///
+/// # Errors
+/// [`SinkError`] where files are not whole or of another journal; what the system says.
+pub fn compact(config: &Parquet, journal: &str) -> Result<(usize, usize), SinkError> {
+    compact::all(&Layout::new(&config.dir), journal, config.depth)
+}
+
+/// What `kairos drain check` finds of the directory, as lines; the last part is what is wrong with it.
+///
+/// # Errors
+/// [`SinkError`] where the file system cannot be asked.
+pub fn check(config: &Parquet) -> Result<(Vec<String>, Vec<String>), SinkError> {
+    let (mut facts, mut wrong) = (Vec::new(), Vec::new());
+    // Where there is no directory yet, the drain makes it in the nearest one that there is.
+    let there = config.dir.ancestors().find(|it| it.is_dir());
+    let Some(there) = there else {
+        return Ok((facts, vec![format!("{}: no such place", config.dir.display())]));
+    };
+    let room = rustix::fs::statvfs(there).map_err(|error| {
+        SinkError::Transient(format!("{}: cannot be asked: {error}", there.display()))
+    })?;
+    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    facts.push(format!("{}: {} MiB are free", there.display(), free >> 20));
+    if free < config.min_free_bytes {
+        wrong.push(format!("less than min_free_mib = {} is free", config.min_free_bytes >> 20));
+    }
+    if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
+        wrong.push(format!("{}: this user may not write there", there.display()));
+    }
+    Ok((facts, wrong))
 }
 
 /// Deletes every table, so that the next run writes them anew. Refused while a drain writes here.

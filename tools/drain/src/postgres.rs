@@ -1,27 +1,36 @@
 //! PostgreSQL, with or without TimescaleDB: rows and cursor in one transaction.
 
 pub(crate) mod connect;
+mod policies;
 mod rows;
 pub mod schema;
+mod tables;
+mod verbs;
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use kairos_edge::config::Postgres;
 use kairos_journal::RunInfo;
-use kairos_logic::instrument::InstrumentTable;
 use postgres::error::SqlState;
 use postgres::types::ToSql;
-use postgres::{Client, Statement, Transaction};
+use postgres::{Client, Statement};
 
 use self::rows::Rows;
 use self::schema::Extension;
-use crate::audit::{Tallies, Tally};
+use self::tables::{write_run, write_runs, write_words};
+pub use self::verbs::{check, clear, held, migrate, plan, skip, tally};
 use crate::sink::{Batch, Cursor, Pending, Sink, SinkError};
 use crate::source::{Entry, Run, identify};
-use crate::table::{Row, Table, words};
+use crate::table::{Row, Table};
 
 /// Name of the sink, in the database and beside the journal.
 pub const NAME: &str = "postgres";
+
+/// How often kept bars are refreshed where the server does not do it by itself, and by how many events at
+/// once: a share of a catch-up's time that does not matter.
+const BARS_EVERY: Duration = Duration::from_secs(10);
+const BARS_MOST: i64 = 1_000_000;
 
 /// The sink.
 pub struct Server {
@@ -34,7 +43,8 @@ pub struct Server {
     held: Cursor,
     rows: Vec<Rows>, // by place in Table::ALL
     pending: Pending,
-    run: Option<Run>, // whose tables go with the next commit
+    run: Option<Run>,         // whose tables go with the next commit
+    bars_at: Option<Instant>, // when bars were refreshed; none where the extension does it
 }
 
 /// A connection with its prepared statements.
@@ -78,6 +88,7 @@ impl Server {
             rows: Table::ALL.iter().map(|_| Rows::default()).collect(),
             pending: Pending::default(),
             run: None,
+            bars_at: None,
         }
     }
 
@@ -142,14 +153,14 @@ impl Server {
                 &[&self.journal, &NAME, &self.filter()],
             )
             .map_err(told)?;
-        let owner = format!("{}@{}", std::process::id(), hostname());
         let row = taking
             .query_one(
                 &format!(
-                    "UPDATE {schema}.drain_offset SET epoch = epoch + 1, owner = $3, \
+                    // Of a database that was restored nobody may take up a number from before.
+                    "UPDATE {schema}.drain_offset SET epoch = greatest(epoch, $4) + 1, owner = $3, \
                      updated_at = now() WHERE journal::text = $1 AND sink = $2 RETURNING epoch"
                 ),
-                &[&self.journal, &NAME, &owner],
+                &[&self.journal, &NAME, &owner(), &self.epoch],
             )
             .map_err(told)?;
         let epoch: i64 = row.get(0);
@@ -167,6 +178,17 @@ impl Server {
             )));
         }
         Ok(cursor)
+    }
+
+    /// Adds trades that are committed to the kept bars. Says whether more are left.
+    fn refresh_bars(&mut self) -> Result<bool, SinkError> {
+        let Some(connection) = &mut self.connection else { return Ok(false) };
+        let call = format!("SELECT {}.refresh_bars($1, $2)", self.config.schema);
+        let until = signed(self.held.next_seq) - 1;
+        let asked = connection.client.query_one(&call, &[&until, &BARS_MOST]);
+        let row = asked.map_err(|error| failed("refresh bars", &error))?;
+        self.bars_at = Some(Instant::now());
+        Ok(row.get(0))
     }
 
     fn send(&mut self, next: Cursor) -> Result<(), SinkError> {
@@ -235,9 +257,10 @@ impl Sink for Server {
             eprintln!("kairos-drain: postgres: applied migration: {name}");
         }
         if timescale && self.config.migrate == kairos_edge::config::Migrate::Auto {
-            schema::set_policies(&mut client, &self.config)?;
+            policies::set(&mut client, &self.config)?;
         }
         schema::check_columns(&mut client, &self.config.schema)?;
+        self.bars_at = (!timescale).then(Instant::now);
         self.held = self.take_over(&mut client)?;
         self.connection = Some(Connection::new(client, &self.config.schema)?);
         Ok(self.held)
@@ -272,6 +295,9 @@ impl Sink for Server {
             Ok(()) => {
                 self.held = next;
                 self.run = None;
+                if self.bars_at.is_some_and(|at| at.elapsed() >= BARS_EVERY) {
+                    self.refresh_bars()?;
+                }
                 Ok(())
             }
             Err(error) => {
@@ -287,7 +313,13 @@ impl Sink for Server {
         let told = |error: postgres::Error| failed("write runs", &error);
         let mut batch = connection.client.transaction().map_err(told)?;
         write_runs(&mut batch, &self.config.schema, &runs)?;
-        batch.commit().map_err(|error| transient("write runs", &error))
+        batch.commit().map_err(|error| transient("write runs", &error))?;
+        while self.bars_at.is_some() && self.refresh_bars()? {}
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        self.connection = None;
     }
 
     fn recall(&mut self) -> Result<Cursor, SinkError> {
@@ -348,149 +380,10 @@ fn check_server(client: &mut Client) -> Result<(), SinkError> {
     Ok(())
 }
 
-fn write_words(batch: &mut Transaction<'_>, schema: &str) -> Result<(), SinkError> {
-    let (mut groups, mut numbers, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-    for (group, number, text) in words() {
-        groups.push(group);
-        numbers.push(number);
-        texts.push(text);
-    }
-    let insert = format!(
-        "INSERT INTO {schema}.word (\"of\", number, word) \
-         SELECT * FROM unnest($1::text[], $2::int2[], $3::text[]) \
-         ON CONFLICT (\"of\", number) DO UPDATE SET word = excluded.word \
-         WHERE word.word <> excluded.word"
-    );
-    let done = batch.execute(&insert, &[&groups, &numbers, &texts]);
-    done.map(|_| ()).map_err(|error| failed("write words", &error))
-}
-
 fn copy_into(schema: &str, table: Table) -> String {
     let names: Vec<_> = schema::columns(table).into_iter().map(|it| it.0).collect();
     let (name, names) = (table.name(), names.join(", "));
     format!("COPY {schema}.{name} ({names}) FROM STDIN (FORMAT binary)")
-}
-
-/// What the manifests say of all runs by now. May come again.
-fn write_runs(
-    batch: &mut Transaction<'_>,
-    schema: &str,
-    runs: &[RunInfo],
-) -> Result<(), SinkError> {
-    let told = |error: postgres::Error| failed("write runs", &error);
-    for it in runs {
-        let field = |key: &str| it.manifest.get(key)?.as_i64();
-        let note = |key: &str| it.manifest.get("notes")?.get(key)?.as_str();
-        batch
-            .execute(
-                &format!(
-                    "INSERT INTO {schema}.run (run, status, first_seq, last_seq, started_ns, \
-                     ended_ns, seed, build, gate) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-                     ON CONFLICT (run) DO UPDATE SET status = excluded.status, \
-                     last_seq = excluded.last_seq, ended_ns = excluded.ended_ns"
-                ),
-                &[
-                    &signed(it.run),
-                    &it.status.name(),
-                    &signed(it.first_seq),
-                    &it.last_seq.map(signed),
-                    &signed(it.started_ns),
-                    &field("ended_ns"),
-                    &field("seed"),
-                    &note("build"),
-                    &note("gate"),
-                ],
-            )
-            .map_err(told)?;
-    }
-    Ok(())
-}
-
-/// What the numbers in a run's rows mean. May come again.
-fn write_run(batch: &mut Transaction<'_>, schema: &str, run: &Run) -> Result<(), SinkError> {
-    let told = |error: postgres::Error| failed("write a run", &error);
-    let number = signed(run.number);
-    if let Some(config) = &run.config {
-        let update = format!("UPDATE {schema}.run SET config = $2 WHERE run = $1");
-        batch.execute(&update, &[&number, config]).map_err(told)?;
-    }
-    for (place, it) in (0_i16..).zip(&run.strategies) {
-        batch
-            .execute(
-                &format!(
-                    "INSERT INTO {schema}.strategy (run, strategy, name, kind) \
-                     VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
-                ),
-                &[&number, &place, &it.name, &it.kind],
-            )
-            .map_err(told)?;
-    }
-    for (place, name) in (0_i16..).zip(&run.table.venues) {
-        batch
-            .execute(
-                &format!(
-                    "INSERT INTO {schema}.venue (run, venue, name, mode) VALUES ($1, $2, $3, $4) \
-                     ON CONFLICT DO NOTHING"
-                ),
-                &[&number, &place, name, &run.mode(name)],
-            )
-            .map_err(told)?;
-    }
-    for (place, name) in (0_i32..).zip(&run.table.currencies) {
-        batch
-            .execute(
-                &format!(
-                    "INSERT INTO {schema}.currency (run, currency, name) VALUES ($1, $2, $3) \
-                     ON CONFLICT DO NOTHING"
-                ),
-                &[&number, &place, name],
-            )
-            .map_err(told)?;
-    }
-    write_instruments(batch, schema, run, &run.table)
-}
-
-fn write_instruments(
-    batch: &mut Transaction<'_>,
-    schema: &str,
-    run: &Run,
-    table: &InstrumentTable,
-) -> Result<(), SinkError> {
-    let told = |error: postgres::Error| failed("write instruments", &error);
-    let insert = batch
-        .prepare(&format!(
-            "INSERT INTO {schema}.instrument (run, instrument, venue, symbol, base, quote, \
-             price_scale, qty_scale, tick, lot, min_qty, min_notional, maker_fee_ppm, taker_fee_ppm, \
-             mode) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-             ON CONFLICT DO NOTHING"
-        ))
-        .map_err(told)?;
-    for (id, it) in table.iter() {
-        let venue = table.venue_name(it.venue);
-        batch
-            .execute(
-                &insert,
-                &[
-                    &signed(run.number),
-                    &i32::from(id.0),
-                    &venue,
-                    &it.symbol,
-                    &table.currency_name(it.base),
-                    &table.currency_name(it.quote),
-                    &i16::from(it.price_scale),
-                    &i16::from(it.qty_scale),
-                    &it.tick.0,
-                    &it.lot.0,
-                    &it.min_qty.0,
-                    &it.min_notional.0,
-                    &it.maker_fee_ppm,
-                    &it.taker_fee_ppm,
-                    &run.mode(venue),
-                ],
-            )
-            .map_err(told)?;
-    }
-    Ok(())
 }
 
 /// Numbers of a journal stay far below 2^63.
@@ -498,8 +391,10 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+/// Who writes: process and host.
+fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}@{}", std::process::id(), host.trim())
 }
 
 fn reject(why: String) -> SinkError {
@@ -535,71 +430,4 @@ fn failed(what: &str, error: &postgres::Error) -> SinkError {
         "22" | "23" | "42" => SinkError::Rejected(why),
         _ => SinkError::Transient(why),
     }
-}
-
-/// What the tables hold, and the cursor beside them. Nothing is changed.
-///
-/// # Errors
-/// [`SinkError`] where the server cannot be asked or holds another journal.
-pub fn tally(config: &Postgres, journal: &str) -> Result<(Cursor, Tallies), SinkError> {
-    let mut client = connect::connect(config)?;
-    let batch = Batch { rows: 1, catchup_rows: 1, bytes: 1, ms: 1 };
-    let mut sink = Server::new(config.clone(), batch, std::path::PathBuf::new());
-    journal.clone_into(&mut sink.journal);
-    let told = |error: postgres::Error| failed("count rows", &error);
-    // One moment for all tables: a drain may be writing.
-    client
-        .batch_execute(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0",
-        )
-        .map_err(told)?;
-    let cursor = sink.stored(&mut client)?.map_or(Cursor::START, |it| it.1);
-    let mut tallies = Tallies::new();
-    for table in Table::ALL.iter().map(|table| table.name()) {
-        let query = format!(
-            "SELECT run, count(*), sum(seq)::text FROM {}.{table} GROUP BY run",
-            config.schema
-        );
-        for row in client.query(&query, &[]).map_err(told)? {
-            let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
-            let sum = row.get::<_, String>(2).parse().unwrap_or(0);
-            tallies.insert((number(0), table.to_owned()), Tally { rows: number(1), sum });
-        }
-    }
-    Ok((cursor, tallies))
-}
-
-/// Deletes the schema, so that the next run writes it anew.
-///
-/// # Errors
-/// What the server says.
-pub fn clear(config: &Postgres) -> Result<(), SinkError> {
-    let mut client = connect::connect(config)?;
-    let drop = format!("DROP SCHEMA IF EXISTS {} CASCADE", config.schema);
-    client.batch_execute(&drop).map_err(|error| failed("drop the schema", &error))
-}
-
-/// Brings the schema up to date whatever the configuration says of it; returns what was applied.
-///
-/// # Errors
-/// As [`schema::migrate`].
-pub fn migrate(config: &Postgres) -> Result<Vec<&'static str>, SinkError> {
-    let config = Postgres { migrate: kairos_edge::config::Migrate::Auto, ..config.clone() };
-    let mut client = connect::connect(&config)?;
-    let timescale = matches!(schema::extension(&mut client, &config)?, Extension::Used(_));
-    let applied = schema::migrate(&mut client, &config, timescale)?;
-    if timescale {
-        schema::set_policies(&mut client, &config)?;
-    }
-    Ok(applied)
-}
-
-/// The steps of the schema that are missing.
-///
-/// # Errors
-/// As [`schema::plan`].
-pub fn plan(config: &Postgres) -> Result<Vec<schema::Migration>, SinkError> {
-    let mut client = connect::connect(config)?;
-    let timescale = matches!(schema::extension(&mut client, config)?, Extension::Used(_));
-    schema::plan(&mut client, &config.schema, timescale).map(|plan| plan.missing)
 }

@@ -28,6 +28,8 @@ pub struct Job {
     pub name: String,
     /// Which frames it may read.
     pub follow: Follow,
+    /// While set, it writes nothing and holds no connection.
+    pub paused: Arc<AtomicBool>,
     /// Makes it. Called again after a panic.
     pub make: Box<dyn Fn() -> Box<dyn Sink> + Send>,
 }
@@ -53,7 +55,7 @@ pub struct Plan {
 pub fn run(job: &Job, plan: &Plan, board: &Board) {
     let mut backoff = Backoff::default();
     loop {
-        let worker = Worker { plan, board, name: &job.name, follow: job.follow, backoff };
+        let worker = Worker { plan, board, job, backoff };
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let mut worker = worker;
             worker.drive((job.make)().as_mut());
@@ -75,7 +77,10 @@ pub fn run(job: &Job, plan: &Plan, board: &Board) {
 fn note(board: &Board, state: State, class: &str, why: &str) {
     let mut is_new = false;
     board.update(|it| {
-        is_new = !it.is_said || it.last_error.as_deref() != Some(why);
+        // The same trouble has other ports, counts and times each time.
+        let words =
+            |text: &str| -> String { text.chars().filter(|it| !it.is_ascii_digit()).collect() };
+        is_new = !it.is_said || it.last_error.as_deref().map(words) != Some(words(why));
         it.is_said = true;
         it.state = state;
         *it.errors.entry(class.to_owned()).or_default() += 1;
@@ -138,22 +143,44 @@ enum End {
     Complete,
     /// The sink was told to stop.
     Stopped,
+    /// The sink was told to pause.
+    Paused,
 }
 
 struct Worker<'a> {
     plan: &'a Plan,
     board: &'a Board,
-    name: &'a str,
-    follow: Follow,
+    job: &'a Job,
     backoff: Backoff,
 }
 
 impl Worker<'_> {
+    /// Waits until the sink may go on; `false` where it was told to stop.
+    fn wait_while_paused(&self, sink: &mut dyn Sink) -> bool {
+        if !self.job.paused.load(Ordering::Relaxed) {
+            return true;
+        }
+        sink.discard();
+        sink.release();
+        self.board.update(|it| it.state = State::Paused);
+        while self.job.paused.load(Ordering::Relaxed) {
+            if self.plan.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
     fn drive(&mut self, sink: &mut dyn Sink) {
         let mut held = None; // once attached
         let mut tries = 0;
         loop {
+            if !self.wait_while_paused(sink) {
+                return self.board.update(|it| it.state = State::Stopped);
+            }
             let error = match self.pass(sink, &mut held) {
+                Ok(End::Paused) => continue,
                 Ok(End::Complete) => return self.board.update(|it| it.state = State::Done),
                 Ok(End::Stopped) => return self.board.update(|it| it.state = State::Stopped),
                 Err(error) => error,
@@ -166,6 +193,9 @@ impl Worker<'_> {
                     }
                 }
                 PassError::Source(SourceError::Diverged(why)) => {
+                    return note(self.board, State::Diverged, "diverged", &why);
+                }
+                PassError::Source(SourceError::Ahead(why)) if self.plan.until_caught_up => {
                     return note(self.board, State::Diverged, "diverged", &why);
                 }
                 PassError::Source(error) => {
@@ -219,7 +249,15 @@ impl Worker<'_> {
         };
         *held = Some(Position { run: cursor.run, seq: cursor.next_seq - 1 });
         sink.discard();
-        let source = Source::open(&self.plan.journal, cursor, self.follow)?;
+        let source = Source::open(&self.plan.journal, cursor, self.job.follow)?;
+        if source.cursor() != cursor {
+            let (name, to) = (&self.job.name, source.cursor());
+            eprintln!(
+                "kairos-drain: {name}: held up to {cursor}; a power loss took back what came behind \
+                 {to}, and the next run continues there"
+            );
+        }
+        let cursor = source.cursor();
         let mut pass = Pass::new(self, cursor, sink.batch());
         pass.show(cursor, sink.epoch());
         pass.read(sink, source)
@@ -247,7 +285,7 @@ impl From<SinkError> for PassError {
 struct Pass<'a> {
     plan: &'a Plan,
     board: &'a Board,
-    name: &'a str,
+    job: &'a Job,
     backoff: &'a mut Backoff,
     batch: Batch,
     begun: Instant,   // of the oldest event that waits
@@ -265,7 +303,7 @@ impl<'a> Pass<'a> {
         Self {
             plan: worker.plan,
             board: worker.board,
-            name: worker.name,
+            job: worker.job,
             backoff: &mut worker.backoff,
             batch,
             begun: Instant::now(),
@@ -314,7 +352,8 @@ impl<'a> Pass<'a> {
                     self.behind = false;
                     let is_over = complete && self.plan.until_caught_up;
                     let is_stopped = self.plan.stop.load(Ordering::Relaxed);
-                    if is_over || is_stopped || self.is_due(sink) {
+                    let is_paused = self.job.paused.load(Ordering::Relaxed);
+                    if is_over || is_stopped || is_paused || self.is_due(sink) {
                         self.commit(sink, source.cursor())?;
                     }
                     if complete && !self.is_settled && sink.pending().events == 0 {
@@ -329,6 +368,10 @@ impl<'a> Pass<'a> {
                         self.publish(true);
                         return Ok(End::Stopped);
                     }
+                    if is_paused {
+                        self.publish(true);
+                        return Ok(End::Paused);
+                    }
                     self.publish(false);
                     thread::sleep(REST);
                     continue;
@@ -341,10 +384,11 @@ impl<'a> Pass<'a> {
             if until_look == 0 {
                 until_look = LOOK;
                 is_due |= self.is_due(sink);
-                if self.plan.stop.load(Ordering::Relaxed) {
+                let is_stopped = self.plan.stop.load(Ordering::Relaxed);
+                if is_stopped || self.job.paused.load(Ordering::Relaxed) {
                     self.commit(sink, self.read)?;
                     self.publish(true);
-                    return Ok(End::Stopped);
+                    return Ok(if is_stopped { End::Stopped } else { End::Paused });
                 }
             }
             if is_due {
@@ -394,7 +438,10 @@ impl<'a> Pass<'a> {
             it.events_per_second = rate.per_second;
             it.commits += u64::from(rate.newest > 0);
             it.is_said &= rate.newest == 0;
+            it.commit_p50_ms = rate.percentile(50).as_secs_f64() * 1e3;
+            it.commit_p99_ms = rate.percentile(99).as_secs_f64() * 1e3;
             it.commit_max_ms = rate.longest.as_secs_f64() * 1e3;
+            it.batch_events = rate.batch;
         });
         self.rate.newest = 0;
     }
@@ -413,11 +460,11 @@ impl<'a> Pass<'a> {
         }
         self.published = Some(Instant::now());
         let position = Position { run: self.held.run, seq: self.held.next_seq - 1 };
-        if let Err(error) = cursors::publish(&self.plan.journal, self.name, position) {
+        if let Err(error) = cursors::publish(&self.plan.journal, &self.job.name, position) {
             let why = format!("cannot say how far it is: {error}; nothing will be pruned");
             self.board.update(|it| {
                 if it.last_error.as_deref() != Some(&why) {
-                    eprintln!("kairos-drain: {}: {why}", self.name);
+                    eprintln!("kairos-drain: {}: {why}", self.job.name);
                     it.last_error = Some(why);
                     it.last_error_at_ns = Some(now_ns());
                 }
@@ -435,6 +482,9 @@ struct Rate {
     per_second: f64,
     slowest: Duration,
     longest: Duration,
+    batch: u64,
+    took: Vec<Duration>, // by the last commits
+    at: usize,
 }
 
 impl Default for Rate {
@@ -446,13 +496,33 @@ impl Default for Rate {
             per_second: 0.0,
             slowest: Duration::ZERO,
             longest: Duration::ZERO,
+            batch: 0,
+            took: Vec::with_capacity(Self::REMEMBERED),
+            at: 0,
         }
     }
 }
 
 impl Rate {
+    /// Commits of which percentiles are told.
+    const REMEMBERED: usize = 512;
+
+    /// The time that so many of a hundred commits took at most.
+    fn percentile(&self, of_hundred: usize) -> Duration {
+        let mut took = self.took.clone();
+        let at = (took.len() * of_hundred / 100).min(took.len().saturating_sub(1));
+        if took.is_empty() { Duration::ZERO } else { *took.select_nth_unstable(at).1 }
+    }
+
     fn add(&mut self, events: usize, took: Duration) {
         let events = events as u64;
+        self.batch = events;
+        if self.took.len() < Self::REMEMBERED {
+            self.took.push(took);
+        } else {
+            self.took[self.at] = took;
+            self.at = (self.at + 1) % Self::REMEMBERED;
+        }
         self.newest += events;
         self.events += events;
         self.slowest = self.slowest.max(took);

@@ -7,7 +7,8 @@ use crate::source::{Entry, Run};
 /// The next position that a sink needs, and what it knows of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Cursor {
-    /// The run of the last frame that the sink holds; 0 before the first.
+    /// The run of the last frame that the sink holds; 0 before the first, and where an operator accepted
+    /// that all before `next_seq` is missing.
     pub run: u64,
     /// The number of the next event, from 1.
     pub next_seq: u64,
@@ -160,6 +161,9 @@ pub trait Sink {
 
     /// Forgets what waits.
     fn discard(&mut self);
+
+    /// Lets go of the server while the sink is paused: [`Sink::recall`] comes before anything else.
+    fn release(&mut self) {}
 
     /// The sink's writer number, for the status; 0 where it has none.
     fn epoch(&self) -> u64 {

@@ -135,6 +135,10 @@ pub enum SourceError {
     /// The sink's cursor is none of this journal.
     #[error("{0}")]
     Diverged(String),
+    /// The sink holds more of the newest run than the journal does. The next run will say whether a
+    /// power loss took that back.
+    #[error("{0}")]
+    Ahead(String),
 }
 
 impl SourceError {
@@ -144,7 +148,7 @@ impl SourceError {
         match self {
             Self::Journal(error) => error.class() == kairos_journal::Class::Damaged,
             Self::Frame { .. } => true,
-            Self::Diverged(_) => false,
+            Self::Diverged(_) | Self::Ahead(_) => false,
         }
     }
 }
@@ -153,9 +157,9 @@ impl From<SourceError> for SinkError {
     fn from(error: SourceError) -> Self {
         match error {
             SourceError::Diverged(why) => Self::Diverged(why),
-            other @ (SourceError::Journal(_) | SourceError::Frame { .. }) => {
-                Self::Transient(format!("journal: {other}"))
-            }
+            other @ (SourceError::Journal(_)
+            | SourceError::Frame { .. }
+            | SourceError::Ahead(_)) => Self::Transient(format!("journal: {other}")),
         }
     }
 }
@@ -177,6 +181,32 @@ pub fn identify(dir: &Path) -> Result<(Option<String>, Vec<RunInfo>), Error> {
     let runs = Journal::open(dir)?.runs()?;
     let uuid = runs.iter().rev().find_map(|run| run.manifest.get("uuid")?.as_str());
     Ok((uuid.map(ToOwned::to_owned), runs))
+}
+
+fn before_history(cursor: Cursor, first: u64) -> SourceError {
+    SourceError::Diverged(format!(
+        "before history: the sink is at {cursor}, and the journal begins with seq {first}; kairos drain \
+         skip accepts the gap"
+    ))
+}
+
+/// The first event that the journal still has; `None` where it has none.
+///
+/// # Errors
+/// Whatever is wrong with the journal.
+pub fn first_seq(dir: &Path) -> Result<Option<u64>, Error> {
+    first_of(&Journal::open(dir)?)
+}
+
+/// Manifests stay when retention removes their runs: the frames tell.
+fn first_of(journal: &Journal) -> Result<Option<u64>, Error> {
+    let mut reader = journal.reader();
+    while let Some(frame) = reader.next()? {
+        if !frame.is_physical() {
+            return Ok(Some(frame.seq));
+        }
+    }
+    Ok(None)
 }
 
 /// A frame without its payload, which is in [`Source::payload`].
@@ -212,9 +242,12 @@ pub struct Source {
 impl Source {
     /// Opens the journal at `cursor`.
     ///
+    /// Who follows what is committed may hold events that a power loss took back. He goes on behind the
+    /// last one of that run that is left, once a newer run is there; [`Source::cursor`] says where.
+    ///
     /// # Errors
     /// [`SourceError::Diverged`] where the journal does not hold what the cursor says was last;
-    /// whatever is wrong with the journal.
+    /// [`SourceError::Ahead`] where that is to be seen; whatever is wrong with the journal.
     pub fn open(dir: &Path, cursor: Cursor, follow: Follow) -> Result<Self, SourceError> {
         let journal = Journal::open(dir)?;
         let reader = journal.reader();
@@ -232,8 +265,16 @@ impl Source {
             dead_run: 0,
             payload: Vec::new(),
         };
-        if cursor.next_seq > 1 {
-            source.go_to(cursor)?;
+        let first = if cursor.next_seq > 1 { first_of(&source.journal)? } else { None };
+        if cursor.next_seq > 1 && first == Some(cursor.next_seq) {
+            source.begin_at(cursor)?;
+        } else if let Some(first) = first.filter(|it| *it > cursor.next_seq || cursor.run == 0) {
+            return Err(before_history(cursor, first));
+        } else if cursor.next_seq > 1 {
+            match source.taken_back(cursor, follow)? {
+                Some(last) => source.go_to(Cursor { next_seq: last + 1, ..cursor }, None)?,
+                None => source.go_to(cursor, Some(follow))?,
+            }
         }
         source.limit = if follow == Follow::Durable { 0 } else { u64::MAX };
         Ok(source)
@@ -251,14 +292,36 @@ impl Source {
         &self.dir
     }
 
+    /// Goes to the first event that there is, where the cursor needs just that: what is before it was
+    /// removed, and there is nothing to compare with.
+    fn begin_at(&mut self, cursor: Cursor) -> Result<(), SourceError> {
+        self.reader.seek(cursor.next_seq)?;
+        (self.next_seq, self.last) = (cursor.next_seq, cursor);
+        Ok(())
+    }
+
+    /// The last event of the cursor's run that a power loss left, where the sink holds more of it.
+    fn taken_back(&self, cursor: Cursor, follow: Follow) -> Result<Option<u64>, SourceError> {
+        if follow == Follow::Durable {
+            return Ok(None);
+        }
+        let runs = self.journal.runs()?;
+        let own = runs.iter().find(|it| it.run == cursor.run).and_then(|it| it.last_seq);
+        let is_over = runs.iter().any(|it| it.run > cursor.run);
+        Ok(own.filter(|last| is_over && *last < cursor.next_seq - 1))
+    }
+
     /// Learns the run's tables and the stamps of possible causes, and checks that the last frame that
-    /// the sink holds is the journal's.
-    fn go_to(&mut self, cursor: Cursor) -> Result<(), SourceError> {
+    /// the sink holds is the journal's. `None`: there is nothing to compare with.
+    fn go_to(&mut self, cursor: Cursor, checked: Option<Follow>) -> Result<(), SourceError> {
         let target = cursor.next_seq - 1;
+        if target == 0 {
+            return Ok(());
+        }
         let runs = self.journal.runs()?;
         let holder = runs.iter().rev().find(|run| run.first_seq <= target && run.run <= cursor.run);
         let Some(holder) = holder else {
-            let why = format!("the sink is at {cursor}, and the journal's history begins later");
+            let why = format!("the sink is at {cursor}, and the journal has no such run");
             return Err(SourceError::Diverged(why));
         };
         self.reader.seek(holder.first_seq)?;
@@ -276,11 +339,14 @@ impl Source {
                         "the sink is at {cursor}, and the journal ends at seq {}",
                         self.next_seq.saturating_sub(1)
                     );
-                    return Err(SourceError::Diverged(why));
+                    return Err(match checked {
+                        Some(Follow::Committed) => SourceError::Ahead(why),
+                        Some(Follow::Durable) | None => SourceError::Diverged(why),
+                    });
                 }
             }
         }
-        if self.last != cursor {
+        if checked.is_some() && self.last != cursor {
             let why = format!(
                 "the sink holds up to run {} seq {target} with checksum {:08x}, the journal has run \
                  {} seq {} with {:08x} there",

@@ -35,6 +35,8 @@ pub enum State {
     Done,
     /// Was told to stop.
     Stopped,
+    /// Was told to pause: kairos drain resume.
+    Paused,
 }
 
 impl State {
@@ -52,6 +54,7 @@ impl State {
             Self::Failed => "failed",
             Self::Done => "done",
             Self::Stopped => "stopped",
+            Self::Paused => "paused",
         }
     }
 
@@ -65,7 +68,8 @@ impl State {
             | Self::Live
             | Self::Backoff
             | Self::Done
-            | Self::Stopped => false,
+            | Self::Stopped
+            | Self::Paused => false,
         }
     }
 }
@@ -93,6 +97,15 @@ pub struct SinkStatus {
     pub events_per_second: f64,
     /// Commits since the drain started.
     pub commits: u64,
+    /// Events of the last commit.
+    #[serde(default)]
+    pub batch_events: u64,
+    /// Time that half of the last 512 commits took at most, in milliseconds.
+    #[serde(default)]
+    pub commit_p50_ms: f64,
+    /// Time that 99 of a hundred of them took at most, in milliseconds.
+    #[serde(default)]
+    pub commit_p99_ms: f64,
     /// Longest commit of the last seconds, in milliseconds.
     pub commit_max_ms: f64,
     /// Errors since the drain started, by class.
@@ -177,6 +190,12 @@ impl Page {
         let is_stopped = self.sinks.iter().any(|it| it.state == State::Stopped);
         !is_stopped && now_ns().saturating_sub(self.at_ns) < 5_000_000_000
     }
+}
+
+/// The file whose being there pauses a sink.
+#[must_use]
+pub fn pause_file(run_dir: &Path, sink: &str) -> PathBuf {
+    run_dir.join("drain-paused").join(sink)
 }
 
 /// Replaces a status file: who reads it sees the old one or the new one.

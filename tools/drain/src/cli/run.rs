@@ -24,10 +24,12 @@ use crate::redis::{self, Lane};
 use crate::service::{self, Job, Plan};
 use crate::sink::{Batch, Sink};
 use crate::source::Follow;
-use crate::status::{Board, Page, State, now_ns};
+use crate::status::{Board, Page, SinkStatus, State, now_ns, pause_file};
 
 /// How often the status file is written and bars are drawn.
 const TURN: Duration = Duration::from_millis(200);
+/// How often a sink that is behind says how far it is, where nobody looks at bars.
+const TELL: Duration = Duration::from_secs(5);
 
 /// Follow the journal and write every configured sink, until told to stop.
 #[derive(Debug, Args)]
@@ -159,6 +161,7 @@ fn jobs(config: &Config, drain: &Drain) -> Vec<Job> {
             jobs.push(Job {
                 name: redis::name(lane),
                 follow: Follow::Committed,
+                paused: Arc::default(),
                 make: Box::new(move || {
                     Box::new(Lane::new(redis.clone(), batch, lane)) as Box<dyn Sink>
                 }),
@@ -171,6 +174,7 @@ fn jobs(config: &Config, drain: &Drain) -> Vec<Job> {
         jobs.push(Job {
             name: postgres::NAME.into(),
             follow: Follow::Durable,
+            paused: Arc::default(),
             make: Box::new(move || Box::new(make()) as Box<dyn Sink>),
         });
     }
@@ -178,6 +182,7 @@ fn jobs(config: &Config, drain: &Drain) -> Vec<Job> {
         jobs.push(Job {
             name: "parquet".into(),
             follow: Follow::Durable,
+            paused: Arc::default(),
             make: Box::new(move || Box::new(Files::new(parquet.clone())) as Box<dyn Sink>),
         });
     }
@@ -206,11 +211,21 @@ fn sinks(
         stop: Arc::clone(stop),
         stop_timeout: Duration::from_millis(drain.stop_timeout_ms),
     };
+    eprintln!(
+        "kairos-drain: a batch: {} events, {} while behind, {} MiB or {} ms",
+        drain.batch_rows,
+        drain.catchup_rows,
+        drain.batch_bytes >> 20,
+        drain.batch_ms
+    );
     let mut threads = Vec::new();
     let mut boards = Vec::new();
     for job in jobs {
         let board = Board::new(&job.name);
-        boards.push(board.clone());
+        if let Some(dir) = run_dir {
+            job.paused.store(is_paused(dir, &job.name), Ordering::Relaxed);
+        }
+        boards.push((board.clone(), Arc::clone(&job.paused)));
         let plan = plan.clone();
         let name = format!("drain-{}", job.name);
         let started =
@@ -247,7 +262,9 @@ struct Watch {
     journal: PathBuf,
     run_dir: Option<PathBuf>,
     boards: Vec<Board>,
+    paused: Vec<Arc<AtomicBool>>,
     bars: Vec<ProgressBar>,
+    said: Vec<Instant>, // when a sink's progress was last told, where there are no bars
     written: Option<Instant>,
     seen: Seen,
 }
@@ -288,13 +305,44 @@ impl Seen {
 }
 
 impl Watch {
-    fn new(journal: &Path, run_dir: Option<PathBuf>, boards: Vec<Board>) -> Self {
+    fn new(
+        journal: &Path,
+        run_dir: Option<PathBuf>,
+        boards: Vec<(Board, Arc<AtomicBool>)>,
+    ) -> Self {
+        let (boards, paused): (Vec<_>, Vec<_>) = boards.into_iter().unzip();
         let bars = if std::io::stderr().is_terminal() { bars(&boards) } else { Vec::new() };
-        let seen = Seen::default();
-        Self { journal: journal.to_owned(), run_dir, boards, bars, written: None, seen }
+        let said = vec![Instant::now(); boards.len()];
+        let (journal, seen) = (journal.to_owned(), Seen::default());
+        Self { journal, run_dir, boards, paused, bars, said, written: None, seen }
+    }
+
+    /// Pauses the sinks that an operator wants paused.
+    fn pause(&self) {
+        let Some(dir) = &self.run_dir else { return };
+        for (board, paused) in self.boards.iter().zip(&self.paused) {
+            paused.store(is_paused(dir, &board.read().sink), Ordering::Relaxed);
+        }
+    }
+
+    /// Without a terminal: a line now and then while a sink is behind.
+    fn tell(&mut self, end: u64, now: Instant) {
+        if !self.bars.is_empty() {
+            return;
+        }
+        for (said, board) in self.said.iter_mut().zip(&self.boards) {
+            let it = board.read();
+            if it.state != State::CatchUp || it.lag_events == 0 {
+                *said = now;
+            } else if now.saturating_duration_since(*said) >= TELL {
+                *said = now;
+                eprintln!("kairos-drain: {}: {}", it.sink, progress(&it, end));
+            }
+        }
     }
 
     fn turn(&mut self) {
+        self.pause();
         let watermark = Journal::open(&self.journal).and_then(|it| it.watermark());
         let durable_seq = watermark.ok().flatten().map_or(0, |it| it.seq);
         let now = Instant::now();
@@ -314,6 +362,7 @@ impl Watch {
             bar.set_position(it.seq);
             bar.set_message(format!("{} {:.0}/s", it.state.text(), it.events_per_second));
         }
+        self.tell(durable_seq, now);
         let Some(dir) = &self.run_dir else { return };
         let is_due = self.written.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
         let is_over = self.boards.iter().all(|it| {
@@ -358,6 +407,24 @@ impl Watch {
     }
 }
 
+/// Whether an operator wants a sink paused. Every lane of a server is meant by its name.
+fn is_paused(run_dir: &Path, sink: &str) -> bool {
+    let of = sink.split_once('-').map_or(sink, |it| it.0);
+    pause_file(run_dir, of).exists()
+}
+
+/// How far a sink that is behind has come.
+#[expect(clippy::cast_precision_loss, reason = "numbers for a person")]
+fn progress(it: &SinkStatus, end: u64) -> String {
+    let (seq, end) = (it.seq, end.max(it.seq));
+    let percent = seq as f64 * 100.0 / end.max(1) as f64;
+    let left = (end - seq) as f64 / it.events_per_second.max(1.0);
+    format!(
+        "catch-up: seq {seq} of {end}, {percent:.1} %, {:.0} events/s, {left:.0} s left",
+        it.events_per_second
+    )
+}
+
 fn state_is_broken(state: State) -> bool {
     state.is_broken()
 }
@@ -376,6 +443,13 @@ fn bars(boards: &[Board]) -> Vec<ProgressBar> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn progress_says_how_far_and_how_long() {
+        let it = SinkStatus { seq: 250, events_per_second: 100.0, ..SinkStatus::default() };
+        let want = "catch-up: seq 250 of 1000, 25.0 %, 100 events/s, 8 s left";
+        assert_eq!(progress(&it, 1_000), want);
+    }
+
     /// A sink that keeps up is not late, however long events have been coming.
     #[test]
     fn lag_is_the_age_of_the_oldest_event_that_is_missing() {
@@ -386,7 +460,6 @@ mod tests {
             seen.note(at * 10, second(at));
             assert_eq!(seen.lag(at * 10, second(at)), Duration::ZERO);
             let late = seen.lag((at * 10).saturating_sub(25), second(at)).as_secs();
-            // The first event came with the second sight.
             assert_eq!(late, at.saturating_sub(1).min(2), "{at}");
             seen.forget((at * 10).saturating_sub(40));
         }

@@ -65,14 +65,14 @@ pub(super) struct RebuildArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SinkName {
+pub(super) enum SinkName {
     Parquet,
     Postgres,
     Redis,
 }
 
 impl SinkName {
-    const fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",
             Self::Postgres => postgres::NAME,
@@ -82,11 +82,11 @@ impl SinkName {
 }
 
 /// Prints an answer. A closed pipe is no reason to fail: nobody reads any more.
-fn answer(text: &str) {
+pub(super) fn answer(text: &str) {
     let _printed = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
-fn fail(what: &str, error: &SinkError) -> ExitCode {
+pub(super) fn fail(what: &str, error: &SinkError) -> ExitCode {
     eprintln!("kairos-drain: {what}: {error}");
     match error {
         SinkError::Rejected(_) => ExitCode::from(CONFIGURATION),
@@ -148,7 +148,9 @@ pub(super) fn status(args: &StatusArgs) -> ExitCode {
         );
         return ExitCode::from(CANNOT_READ);
     }
-    let late = |it: &SinkStatus| it.state == State::Backoff || it.lag_seconds > BEHIND_S;
+    let late = |it: &SinkStatus| {
+        matches!(it.state, State::Backoff | State::Paused) || it.lag_seconds > BEHIND_S
+    };
     let is_waiting = archive.as_ref().is_some_and(ArchiveStatus::is_waiting);
     if is_waiting || sinks.iter().any(late) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -175,7 +177,7 @@ fn table(page: &Page) -> String {
     let _ = writeln!(
         out,
         "{:<10} {:<9} {:>5} {:>14} {:>12} {:>8} {:>10} {:>10}  last error",
-        "sink", "state", "run", "seq", "lag events", "lag s", "events/s", "commit ms"
+        "sink", "state", "run", "seq", "lag events", "lag s", "events/s", "p99 ms"
     );
     for it in &page.sinks {
         let _ = writeln!(
@@ -188,7 +190,7 @@ fn table(page: &Page) -> String {
             it.lag_events,
             it.lag_seconds,
             it.events_per_second,
-            it.commit_max_ms,
+            it.commit_p99_ms,
             it.last_error.as_deref().unwrap_or("-"),
         );
     }

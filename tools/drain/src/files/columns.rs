@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::column::reader::ColumnReader;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
@@ -67,6 +69,28 @@ impl TableFile {
         Ok(true)
     }
 
+    /// Takes every row of another file of this table.
+    pub(super) fn take(&mut self, from: &Path) -> Result<(), SinkError> {
+        let bad =
+            |error: &ParquetError| SinkError::Diverged(format!("{}: {error}", from.display()));
+        let file = File::open(from).map_err(layout::failed("open", from))?;
+        let reader = SerializedFileReader::new(file).map_err(|error| bad(&error))?;
+        for group in 0..reader.num_row_groups() {
+            let group = reader.get_row_group(group).map_err(|error| bad(&error))?;
+            let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+            for (at, column) in self.table.columns().iter().enumerate() {
+                let read = read_column(&*group, at, column, rows, &mut self.waiting[at]);
+                read.map_err(|error| bad(&error))?;
+            }
+            self.waiting_rows += rows;
+            self.rows += rows as u64;
+            if self.waiting_rows >= GROUP_ROWS {
+                self.write_group()?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_group(&mut self) -> Result<(), SinkError> {
         if self.waiting_rows == 0 {
             return Ok(());
@@ -107,6 +131,62 @@ fn field(column: &Column) -> String {
     };
     let repetition = if column.optional { "OPTIONAL" } else { "REQUIRED" };
     format!("{repetition} {physical} {}{logical};", column.name)
+}
+
+/// Appends the cells of a column of another file.
+fn read_column(
+    group: &dyn RowGroupReader,
+    at: usize,
+    column: &Column,
+    rows: usize,
+    waiting: &mut Waiting,
+) -> Result<(), ParquetError> {
+    let present = &mut waiting.present;
+    let mut levels = column.optional.then_some(present);
+    match group.get_column_reader(at)? {
+        ColumnReader::Int64ColumnReader(mut reader) => read_all(rows, |left| {
+            let levels = levels.as_deref_mut();
+            Ok(reader.read_records(left, levels, None, &mut waiting.values)?.0)
+        }),
+        ColumnReader::Int32ColumnReader(mut reader) => {
+            let mut narrow = Vec::with_capacity(rows);
+            read_all(rows, |left| {
+                Ok(reader.read_records(left, levels.as_deref_mut(), None, &mut narrow)?.0)
+            })?;
+            waiting.values.extend(narrow.into_iter().map(i64::from));
+            Ok(())
+        }
+        ColumnReader::BoolColumnReader(mut reader) => {
+            let mut bits = Vec::with_capacity(rows);
+            read_all(rows, |left| {
+                Ok(reader.read_records(left, levels.as_deref_mut(), None, &mut bits)?.0)
+            })?;
+            waiting.values.extend(bits.into_iter().map(i64::from));
+            Ok(())
+        }
+        ColumnReader::Int96ColumnReader(_)
+        | ColumnReader::FloatColumnReader(_)
+        | ColumnReader::DoubleColumnReader(_)
+        | ColumnReader::ByteArrayColumnReader(_)
+        | ColumnReader::FixedLenByteArrayColumnReader(_) => {
+            Err(ParquetError::General(format!("column {} is of another type", column.name)))
+        }
+    }
+}
+
+/// Reads until so many records are there.
+fn read_all(
+    rows: usize,
+    mut read: impl FnMut(usize) -> Result<usize, ParquetError>,
+) -> Result<(), ParquetError> {
+    let mut left = rows;
+    while left > 0 {
+        match read(left)? {
+            0 => return Err(ParquetError::General("fewer rows than it says".into())),
+            records => left -= records,
+        }
+    }
+    Ok(())
 }
 
 fn write_column(

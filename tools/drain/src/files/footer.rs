@@ -30,6 +30,9 @@ pub(super) struct Footer {
     pub(super) crc: u32,
     /// The folder of all its files.
     pub(super) date: String,
+    /// Its hour since 1970; none in files of old.
+    #[serde(default)]
+    pub(super) hour: Option<i64>,
     /// Whether levels of books are in it.
     pub(super) depth: bool,
     /// Its tables, with the rows of each.

@@ -29,7 +29,7 @@ impl SetName {
         next().is_none().then_some(Self { first_seq, last_seq, run })
     }
 
-    fn file(&self) -> String {
+    pub(super) fn file(&self) -> String {
         format!("{}-{}-{}.parquet", self.run, self.first_seq, self.last_seq)
     }
 }
@@ -40,15 +40,23 @@ pub(super) struct Layout {
     dir: PathBuf,
 }
 
+/// A set's files by table.
+pub(super) type SetFiles = BTreeMap<&'static str, PathBuf>;
+
 /// What the tables' folders hold.
-struct Found {
-    shown: BTreeMap<SetName, BTreeMap<&'static str, PathBuf>>,
+pub(super) struct Found {
+    pub(super) shown: BTreeMap<SetName, SetFiles>,
     hidden: Vec<(&'static str, PathBuf)>,
+    missing: BTreeSet<(u64, u64)>,
 }
 
 const HIDDEN: &str = ".tmp-";
 /// The hidden name of a file of the set that is being written: there is one set at a time.
 const HIDDEN_SET: &str = ".tmp-set.parquet";
+/// The hidden name of a file that takes the place of several.
+const HIDDEN_WHOLE: &str = ".tmp-whole.parquet";
+/// The folder of ranges that an operator accepted as missing.
+const MISSING: &str = "missing";
 
 impl Layout {
     pub(super) fn new(dir: &Path) -> Self {
@@ -78,27 +86,68 @@ impl Layout {
         Ok(folder.join(HIDDEN_SET))
     }
 
+    /// The hidden name of a file that takes the place of several in the same folder.
+    pub(super) fn hidden_whole(&self, table: &str, date: &str) -> PathBuf {
+        self.folder(table, date).join(HIDDEN_WHOLE)
+    }
+
+    /// Who looks for what a crash left, and who makes one set of several, take turns.
+    pub(super) fn take_turn(&self) -> Result<File, SinkError> {
+        let path = self.dir.join(".turn.lock");
+        let file = create(&path, false)?;
+        file.lock().map_err(failed("lock", &path))?;
+        Ok(file)
+    }
+
     /// Finishes or removes what a crash left, and says how far the sets go.
     pub(super) fn recover(&self, journal: &str, depth: bool) -> Result<Cursor, SinkError> {
-        let Found { shown, mut hidden } = self.find()?;
-        self.check_sequence(shown.keys())?;
-        let cursor = match shown.last_key_value() {
-            Some((set, files)) => {
-                let footer = self.check_footer(files, (journal, depth))?;
-                self.finish_newest(set, files, &mut hidden, footer)?
+        let _turn = self.take_turn()?;
+        self.recover_alone((journal, depth), true)
+    }
+
+    /// The same for who has the turn. A drain that writes has hidden files that are none of ours.
+    pub(super) fn recover_alone(
+        &self,
+        expected: (&str, bool),
+        is_writer: bool,
+    ) -> Result<Cursor, SinkError> {
+        let Found { mut shown, mut hidden, missing } = self.find()?;
+        self.finish_wholes(&mut shown, &mut hidden, expected)?;
+        self.check_sequence(shown.keys(), &missing)?;
+        let mut cursor = Cursor::START;
+        if let Some((set, files)) = shown.last_key_value() {
+            let footer = self.check_footer(files, expected)?;
+            cursor = Cursor { run: footer.run, next_seq: footer.last_seq + 1, crc: footer.crc };
+            if is_writer {
+                self.finish_newest(set, files, &mut hidden, &footer)?;
             }
-            None => Cursor::START,
-        };
-        for (_, file) in hidden {
+        }
+        let ours = |file: &Path| is_writer || file.ends_with(HIDDEN_WHOLE);
+        for (_, file) in hidden.into_iter().filter(|(_, file)| ours(file)) {
             fs::remove_file(&file).map_err(failed("remove", &file))?;
         }
-        Ok(cursor)
+        Ok(after_missing(cursor, &missing))
+    }
+
+    /// How far the sets go. Nothing is changed.
+    pub(super) fn held(&self, journal: &str, depth: bool) -> Result<Cursor, SinkError> {
+        let Found { shown, missing, .. } = self.find()?;
+        let Some((_, files)) = shown.last_key_value() else {
+            return Ok(after_missing(Cursor::START, &missing));
+        };
+        let footer = self.check_footer(files, (journal, depth))?;
+        let cursor = Cursor { run: footer.run, next_seq: footer.last_seq + 1, crc: footer.crc };
+        Ok(after_missing(cursor, &missing))
     }
 
     /// Counts the rows of every set that shows.
     pub(super) fn tally(&self, journal: &str, depth: bool) -> Result<(Cursor, Tallies), SinkError> {
-        let Found { shown, .. } = self.find()?;
-        self.check_sequence(shown.keys())?;
+        let _turn = if self.dir.is_dir() { Some(self.take_turn()?) } else { None };
+        let Found { mut shown, missing, .. } = self.find()?;
+        for part in covered(&shown) {
+            shown.remove(&part);
+        }
+        self.check_sequence(shown.keys(), &missing)?;
         let mut cursor = Cursor::START;
         let mut tallies = Tallies::new();
         for (set, files) in &shown {
@@ -109,12 +158,58 @@ impl Layout {
                 read_seqs(file, |seq| tally.add(seq)).map_err(SinkError::Diverged)?;
             }
         }
-        Ok((cursor, tallies))
+        Ok((after_missing(cursor, &missing), tallies))
+    }
+
+    /// A crash while one set took the place of several: what it lacks is complete under a hidden name, and
+    /// then the parts go.
+    fn finish_wholes(
+        &self,
+        shown: &mut BTreeMap<SetName, SetFiles>,
+        hidden: &mut Vec<(&'static str, PathBuf)>,
+        expected: (&str, bool),
+    ) -> Result<(), SinkError> {
+        let parts = covered(shown);
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let wholes: Vec<SetName> = shown
+            .keys()
+            .filter(|it| !parts.contains(it) && parts.iter().any(|part| covers(it, part)))
+            .copied()
+            .collect();
+        for whole in wholes {
+            let files = shown[&whole].clone();
+            let footer = self.check_footer(&files, expected)?;
+            self.finish_newest(&whole, &files, hidden, &footer)?;
+        }
+        for part in parts {
+            for file in shown.remove(&part).unwrap_or_default().into_values() {
+                fs::remove_file(&file).map_err(failed("remove", &file))?;
+                sync_dir_of(&file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that a range will never come.
+    pub(super) fn write_missing(&self, first: u64, last: u64) -> Result<(), SinkError> {
+        let folder = self.dir.join(MISSING);
+        self.make(&folder)?;
+        let number = |it: u64| Small::Number(vec![it.cast_signed()]);
+        let columns = vec![
+            ("first_seq", number(first)),
+            ("last_seq", number(last)),
+            ("accepted_ns", number(crate::status::now_ns())),
+        ];
+        let path = folder.join(format!("{first}-{last}.parquet"));
+        write_small(&path, MISSING, columns)?;
+        sync_dir_of(&path)
     }
 
     /// Deletes every table.
     pub(super) fn clear(&self) -> Result<(), SinkError> {
-        let small = ["word", "run", "strategy", "currency", "venue", "instrument"];
+        let small = ["word", "run", "strategy", "currency", "venue", "instrument", MISSING];
         for table in Table::ALL.iter().map(|table| table.name()).chain(small) {
             let folder = self.dir.join(table);
             match fs::remove_dir_all(&folder) {
@@ -127,7 +222,7 @@ impl Layout {
         Ok(())
     }
 
-    fn find(&self) -> Result<Found, SinkError> {
+    pub(super) fn find(&self) -> Result<Found, SinkError> {
         let mut shown: BTreeMap<SetName, BTreeMap<&'static str, PathBuf>> = BTreeMap::new();
         let mut hidden = Vec::new();
         for table in Table::ALL.iter().map(|table| table.name()) {
@@ -146,18 +241,36 @@ impl Layout {
                 }
             }
         }
-        Ok(Found { shown, hidden })
+        let mut missing = BTreeSet::new();
+        for file in entries(&self.dir.join(MISSING))? {
+            let name = file.file_stem().map(|it| it.to_string_lossy().into_owned());
+            let range =
+                name.as_deref().and_then(|it| it.split_once('-')).and_then(|(first, last)| {
+                    Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
+                });
+            missing.extend(range);
+        }
+        Ok(Found { shown, hidden, missing })
     }
 
-    fn check_sequence<'a>(&self, sets: impl Iterator<Item = &'a SetName>) -> Result<(), SinkError> {
+    pub(super) fn check_sequence<'a>(
+        &self,
+        sets: impl Iterator<Item = &'a SetName>,
+        missing: &BTreeSet<(u64, u64)>,
+    ) -> Result<(), SinkError> {
         let mut before: Option<&SetName> = None;
         for set in sets {
-            if let Some(before) = before
-                && set.first_seq != before.last_seq + 1
-            {
-                let (one, other) = (before.file(), set.file());
-                let why = format!("{}: {other} does not follow on {one}", self.dir.display());
-                return Err(SinkError::Diverged(why));
+            if let Some(before) = before {
+                // Behind one range that is missing there may be another.
+                let mut next = before.last_seq + 1;
+                while let Some((_, last)) = missing.iter().find(|(first, _)| *first == next) {
+                    next = last + 1;
+                }
+                if set.first_seq != next {
+                    let (one, other) = (before.file(), set.file());
+                    let why = format!("{}: {other} does not follow on {one}", self.dir.display());
+                    return Err(SinkError::Diverged(why));
+                }
             }
             before = Some(set);
         }
@@ -165,7 +278,7 @@ impl Layout {
     }
 
     /// Reads the footer of a set and compares it with what is configured.
-    fn check_footer(
+    pub(super) fn check_footer(
         &self,
         files: &BTreeMap<&'static str, PathBuf>,
         (journal, depth): (&str, bool),
@@ -196,17 +309,17 @@ impl Layout {
         Ok(footer)
     }
 
-    /// A crash while the newest set got its names left some of its files hidden: they are complete.
+    /// A crash while a set got its names left some of its files hidden: they are complete.
     fn finish_newest(
         &self,
         set: &SetName,
         files: &BTreeMap<&'static str, PathBuf>,
         hidden: &mut Vec<(&'static str, PathBuf)>,
-        footer: Footer,
-    ) -> Result<Cursor, SinkError> {
+        footer: &Footer,
+    ) -> Result<(), SinkError> {
         for table in footer.tables.keys().filter(|table| !files.contains_key(table.as_str())) {
             let at = hidden.iter().position(|(owner, file)| {
-                owner == table && Footer::read(file).is_ok_and(|it| it == footer)
+                owner == table && Footer::read(file).is_ok_and(|it| it == *footer)
             });
             let Some(at) = at else {
                 let why =
@@ -218,7 +331,7 @@ impl Layout {
             fs::rename(&from, &to).map_err(failed("rename to", &to))?;
             sync_dir_of(&to)?;
         }
-        Ok(Cursor { run: footer.run, next_seq: footer.last_seq + 1, crc: footer.crc })
+        Ok(())
     }
 
     pub(super) fn write_words(&self) -> Result<(), SinkError> {
@@ -306,6 +419,24 @@ impl Layout {
             ],
         )
     }
+}
+
+fn covers(whole: &SetName, part: &SetName) -> bool {
+    whole != part && whole.first_seq <= part.first_seq && part.last_seq <= whole.last_seq
+}
+
+/// The sets in whose place another one stands.
+pub(super) fn covered(shown: &BTreeMap<SetName, SetFiles>) -> Vec<SetName> {
+    let is_covered = |part: &&SetName| shown.keys().any(|whole| covers(whole, part));
+    shown.keys().filter(is_covered).copied().collect()
+}
+
+/// Where the files go on, if what follows on them was accepted as missing.
+fn after_missing(mut cursor: Cursor, missing: &BTreeSet<(u64, u64)>) -> Cursor {
+    while let Some((_, last)) = missing.iter().find(|(first, _)| *first == cursor.next_seq) {
+        cursor = Cursor { run: 0, next_seq: last + 1, crc: 0 };
+    }
+    cursor
 }
 
 /// The paths in a folder; none where there is no folder.

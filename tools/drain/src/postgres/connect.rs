@@ -22,6 +22,7 @@ pub(super) fn connect(config: &Postgres) -> Result<Client, SinkError> {
         .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
         .keepalives(true)
         .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
         .tcp_user_timeout(Duration::from_millis(config.statement_timeout_ms))
         .application_name("kairos-drain");
     if address.get_password().is_none()

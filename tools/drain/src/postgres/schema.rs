@@ -81,13 +81,20 @@ pub fn extension(client: &mut Client, config: &Postgres) -> Result<Extension, Si
 }
 
 fn detect(client: &mut Client) -> Result<Extension, SinkError> {
-    let row = client
-        .query_opt("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'", &[])
-        .map_err(|error| failed("look for extensions", &error))?;
+    let query = "SELECT e.extversion, quote_ident(n.nspname) FROM pg_extension e \
+                 JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'";
+    let row =
+        client.query_opt(query, &[]).map_err(|error| failed("look for extensions", &error))?;
     let Some(row) = row else {
         return Ok(Extension::Unused("the extension is not in this database"));
     };
-    let version: String = row.get(0);
+    let (version, home): (String, String) = (row.get(0), row.get(1));
+    if home != "public" {
+        // Its functions are called by their names alone.
+        let path = "SELECT set_config('search_path', current_setting('search_path') || ', ' || $1, \
+                    false)";
+        client.execute(path, &[&home]).map_err(|error| failed("set the search path", &error))?;
+    }
     let license: Option<String> = client
         .query_one("SELECT current_setting('timescaledb.license', true)", &[])
         .map_err(|error| failed("look for the licence of timescaledb", &error))?
@@ -165,6 +172,8 @@ pub fn migrate(
         let told = |error: postgres::Error| failed("migrate", &error);
         let mut step = client.transaction().map_err(told)?;
         step.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).map_err(told)?;
+        // A step may move every row that there is.
+        step.batch_execute("SET LOCAL statement_timeout = 0").map_err(told)?;
         let missing = plan(&mut step, schema, timescale)?.missing;
         let Some(migration) = missing.first() else { return Ok(applied) };
         if config.migrate == Migrate::Verify {
@@ -194,38 +203,6 @@ pub fn migrate(
         step.commit().map_err(told)?;
         applied.push(migration.name);
     }
-}
-
-/// Sets how long rows are kept and when they are compressed.
-///
-/// # Errors
-/// What the server says.
-pub fn set_policies(client: &mut Client, config: &Postgres) -> Result<(), SinkError> {
-    const DAY_NS: u64 = 86_400_000_000_000;
-    let mut sql = String::new();
-    for table in ["trade", "quote", "depth", "order_event", "fill", "decision"] {
-        let name = format!("{}.{table}", config.schema);
-        let _ = writeln!(sql, "SELECT remove_compression_policy('{name}', if_exists => true);");
-        if config.compress_after_days > 0 {
-            let age = config.compress_after_days.saturating_mul(DAY_NS);
-            let _ = writeln!(
-                sql,
-                "SELECT add_compression_policy('{name}', compress_after => {age}::bigint);"
-            );
-        }
-    }
-    for table in ["trade", "quote", "depth"] {
-        let name = format!("{}.{table}", config.schema);
-        let _ = writeln!(sql, "SELECT remove_retention_policy('{name}', if_exists => true);");
-        if config.market_data_days > 0 {
-            let age = config.market_data_days.saturating_mul(DAY_NS);
-            let _ = writeln!(
-                sql,
-                "SELECT add_retention_policy('{name}', drop_after => {age}::bigint);"
-            );
-        }
-    }
-    client.batch_execute(&sql).map_err(|error| failed("set policies", &error))
 }
 
 /// The name of a column's type in the catalogue.

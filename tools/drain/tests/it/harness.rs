@@ -1,11 +1,12 @@
 //! Servers, databases of one's own, and the drain as a process.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -102,7 +103,6 @@ impl Drop for Own {
 pub(crate) fn servers() -> &'static Servers {
     static SHARED: OnceLock<(Servers, Option<Own>)> = OnceLock::new();
     let shared = SHARED.get_or_init(|| {
-        let named = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
         let postgres = named("KAIROS_TEST_PG_URL");
         let redis = named("KAIROS_TEST_REDIS_URL");
         if postgres.is_some() && redis.is_some() {
@@ -118,19 +118,73 @@ pub(crate) fn servers() -> &'static Servers {
     &shared.0
 }
 
+/// Passwords of servers that the environment names, by host and port. The drain takes none in an address.
+static SECRETS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+/// The address in a variable, without its password.
+pub(crate) fn named(variable: &str) -> Option<String> {
+    let url = std::env::var(variable).ok().filter(|it| !it.is_empty())?;
+    let (scheme, rest) = url.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Some((who, host)) = authority.rsplit_once('@') else { return Some(url) };
+    let Some((user, secret)) = who.split_once(':') else { return Some(url) };
+    SECRETS.lock().unwrap().insert(host.to_owned(), decoded(secret));
+    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
+    Some(format!("{scheme}://{user}{host}{path}"))
+}
+
+/// What `%41` and the like stand for.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, more @ ..] = rest {
+        let hex = (*first == b'%').then(|| more.get(..2)).flatten();
+        let byte = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &more[2..] } else { more };
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Host and port of an address.
+pub(crate) fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").unwrap().1;
+    let authority = rest.split('/').next().unwrap();
+    authority.rsplit_once('@').map_or(authority, |it| it.1).to_owned()
+}
+
+fn secret_of(url: &str) -> Option<String> {
+    SECRETS.lock().unwrap().get(&host_of(url)).cloned()
+}
+
+/// The password of a server of PostgreSQL.
+fn postgres_secret(url: &str) -> String {
+    let of_environment = || std::env::var("PGPASSWORD").ok();
+    secret_of(url).or_else(of_environment).unwrap_or_else(|| SECRET.into())
+}
+
 /// A connection to a server of PostgreSQL.
 pub(crate) fn connect(url: &str) -> postgres::Client {
     let mut config: postgres::Config = url.parse().unwrap();
-    if config.get_password().is_none() {
-        config.password(std::env::var("PGPASSWORD").unwrap_or_else(|_| SECRET.into()));
-    }
+    config.password(postgres_secret(url));
     config.connect(postgres::NoTls).unwrap()
+}
+
+/// A connection to a server of Redis.
+pub(crate) fn open_redis(url: &str) -> redis::Connection {
+    use redis::IntoConnectionInfo as _;
+    let info = url.into_connection_info().unwrap();
+    let mut settings = info.redis_settings().clone();
+    if let Some(secret) = secret_of(url) {
+        settings = settings.set_password(secret);
+    }
+    redis::Client::open(info.set_redis_settings(settings)).unwrap().get_connection().unwrap()
 }
 
 /// A connection to a place's Redis, and the prefix of its keys.
 pub(crate) fn connect_redis(place: &Place) -> (redis::Connection, String) {
     let (url, prefix) = place.redis.clone().unwrap();
-    (redis::Client::open(url).unwrap().get_connection().unwrap(), prefix)
+    (open_redis(&url), prefix)
 }
 
 /// A new database on the server at `url`: its address.
@@ -153,6 +207,8 @@ pub(crate) fn prefix() -> String {
 pub(crate) struct Place {
     pub(crate) dir: TempDir,
     pub(crate) postgres: Option<String>,
+    /// The schema in it.
+    pub(crate) schema: String,
     pub(crate) redis: Option<(String, String)>,
     pub(crate) parquet: bool,
     /// Whether the journal is written in a ring in memory.
@@ -166,6 +222,7 @@ impl Place {
         Self {
             dir: TempDir::new().unwrap(),
             postgres: None,
+            schema: "kairos".into(),
             redis: None,
             parquet: false,
             hot: false,
@@ -223,7 +280,9 @@ impl Place {
             let _ = write!(text, "[drain.parquet]\ndir = {:?}\n{parquet}\n", self.files());
         }
         if let Some(url) = &self.postgres {
-            let _ = write!(text, "[drain.postgres]\nurl = {url:?}\n{postgres}\n");
+            let schema = &self.schema;
+            let _ =
+                write!(text, "[drain.postgres]\nurl = {url:?}\nschema = {schema:?}\n{postgres}\n");
         }
         if let Some((url, prefix)) = &self.redis {
             let _ = write!(text, "[drain.redis]\nurl = {url:?}\nkey_prefix = {prefix:?}\n");
@@ -236,9 +295,18 @@ impl Place {
 
     /// A command of the drain.
     pub(crate) fn command(&self, verb: &str) -> Command {
+        self.command_with(verb, &self.config())
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn command_with(&self, verb: &str, config: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kairos-drain"));
-        command.arg(verb).arg("--config").arg(self.config());
-        command.env("PGPASSWORD", std::env::var("PGPASSWORD").unwrap_or_else(|_| SECRET.into()));
+        command.arg(verb).arg("--config").arg(config);
+        let postgres = self.postgres.as_deref().unwrap_or("postgres://");
+        command.env("PGPASSWORD", postgres_secret(postgres));
+        if let Some(secret) = self.redis.as_ref().and_then(|it| secret_of(&it.0)) {
+            command.env("REDIS_PASSWORD", secret);
+        }
         command
     }
 

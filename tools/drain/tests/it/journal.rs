@@ -82,9 +82,7 @@ impl Written {
             Cold::Instruments(table()),
             Cold::Strategies(names.into()),
         ] {
-            for payload in cold.payloads() {
-                this.append(TSC_START, cold.kind(), &[], &payload);
-            }
+            this.cold(&cold);
         }
         this
     }
@@ -100,6 +98,13 @@ impl Written {
                 Err(AppendError::NotReady) => assert_ne!(self.keeper.turn(), Turn::Failed),
                 Err(why) => panic!("{why}"),
             }
+        }
+    }
+
+    /// A record that says what names mean from here on.
+    pub(crate) fn cold(&mut self, cold: &Cold) {
+        for payload in cold.payloads() {
+            self.append(TSC_START, cold.kind(), &[], &payload);
         }
     }
 

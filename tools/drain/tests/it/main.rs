@@ -3,10 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod archive;
+mod care;
+mod doubt;
 mod files;
 mod harness;
+mod history;
 mod journal;
 mod kill;
+mod model;
+mod outage;
 mod postgres;
 mod redis;
 mod trouble;

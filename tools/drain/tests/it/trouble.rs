@@ -11,7 +11,7 @@ use std::thread;
 
 use kairos_drain::status::State;
 
-use super::harness::{Dice, Own, Place, connect, database, prefix, servers, until};
+use super::harness::{Dice, Own, Place, connect, database, host_of, prefix, servers, until};
 use super::journal::Written;
 use super::whole::{all_hold_all, files_hold_all, postgres_holds_all, redis_holds_all};
 
@@ -150,12 +150,6 @@ fn pass(mut from: TcpStream, mut to: TcpStream, may: impl Fn(i64) -> bool) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-fn host_of(url: &str) -> String {
-    let rest = url.split_once("://").unwrap().1;
-    let authority = rest.split('/').next().unwrap();
-    authority.rsplit_once('@').map_or(authority, |it| it.1).to_owned()
-}
-
 /// The network is cut in the middle of batches and commits: what is in doubt is asked for.
 #[test]
 fn a_cut_network_loses_and_doubles_nothing() {
@@ -220,8 +214,7 @@ fn the_older_of_two_drains_is_fenced() {
         redis: place.redis.clone(),
         dir: tempfile::TempDir::new().unwrap(),
         more: place.more.clone(),
-        parquet: false,
-        hot: false,
+        ..Place::new()
     };
     std::os::unix::fs::symlink(place.journal(), newer_place.journal()).unwrap();
     let newer = newer_place.start();

@@ -47,7 +47,7 @@ fn an_audit_finds_one_row_too_few_or_another_one() {
     let gone = "DELETE FROM kairos.trade WHERE seq = (SELECT min(seq) FROM kairos.trade)";
     assert_eq!(run(&mut client, gone), 1);
     let (url, prefix) = place.redis.as_ref().unwrap();
-    let mut server = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut server = super::harness::open_redis(url);
     let ids = super::whole::stream_ids(&place, "stream:fills");
     let _: u64 = redis::cmd("XDEL")
         .arg(format!("{prefix}stream:fills"))

@@ -107,15 +107,16 @@ pub(crate) fn files_of(dir: &Path, table: &str) -> Vec<std::path::PathBuf> {
 #[track_caller]
 pub(crate) fn postgres_holds_all(place: &Place) {
     let mut client = connect(place.postgres.as_ref().unwrap());
+    let schema = &place.schema;
     let mut found: BTreeMap<&'static str, Vec<Cells>> = BTreeMap::new();
     for table in Table::ALL {
         let shown = table.columns().iter().map(|column| match column.kind {
-            Type::Bits => format!("kairos.unsigned_id({})::text", column.name),
+            Type::Bits => format!("{schema}.unsigned_id({})::text", column.name),
             Type::Bool => format!("{}::integer::text", column.name),
             Type::Small | Type::Int | Type::Big | Type::Nanos => format!("{}::text", column.name),
         });
         let shown = shown.collect::<Vec<_>>().join(", ");
-        let query = format!("SELECT {shown} FROM kairos.{0} ORDER BY {0}.seq", table.name());
+        let query = format!("SELECT {shown} FROM {schema}.{0} ORDER BY {0}.seq", table.name());
         let rows = client.query(&query, &[]).unwrap().into_iter().map(|row| {
             (0..row.len())
                 .map(|at| row.get::<_, Option<String>>(at).unwrap_or("-".into()))
@@ -126,32 +127,82 @@ pub(crate) fn postgres_holds_all(place: &Place) {
     same("postgres", &found, &place.journal());
     let late: i64 = client
         .query_one(
-            "SELECT count(*) FROM kairos.trade WHERE ts <> to_timestamp(ts_ns / 1000 / 1e6)",
+            &format!(
+                "SELECT count(*) FROM {schema}.trade WHERE ts <> to_timestamp(ts_ns / 1000 / 1e6)"
+            ),
             &[],
         )
         .unwrap()
         .get(0);
     assert_eq!(late, 0, "ts is ts_ns to the microsecond");
-    let row = client.query_one("SELECT run, next_seq, chain_crc FROM kairos.drain_offset", &[]);
+    let cursor = format!("SELECT run, next_seq, chain_crc FROM {schema}.drain_offset");
+    let row = client.query_one(&cursor, &[]);
     let row = row.unwrap();
     let end = end_of(&place.journal());
     let stored: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
     let wanted =
         (i64::try_from(end.run).unwrap(), i64::try_from(end.next_seq).unwrap(), i64::from(end.crc));
     assert_eq!(stored, wanted, "the cursor");
+    bars_add_up(&mut client, place);
+}
+
+/// Bars of each width are what the journal's trades add up to.
+#[track_caller]
+fn bars_add_up(client: &mut postgres::Client, place: &Place) {
+    let rows = journal_rows(&place.journal());
+    for (bars, width) in [
+        ("bar_1s", 1_000_000_000),
+        ("bar_1m", 60_000_000_000),
+        ("bar_1h", 3_600_000_000_000),
+        ("bar_1d", 86_400_000_000_000_i64),
+    ] {
+        // By bucket, instrument and run: open, high, low, close, volume, trades.
+        let mut wanted: BTreeMap<[i64; 3], [i64; 6]> = BTreeMap::new();
+        for row in rows.get("trade").into_iter().flatten() {
+            let number = |at: usize| row[at].parse::<i64>().unwrap();
+            let (price, qty) = (number(5), number(6));
+            let key = [number(2) / width * width, number(3), number(0)];
+            let bar = wanted.entry(key).or_insert([price, price, price, price, 0, 0]);
+            bar[1] = bar[1].max(price);
+            bar[2] = bar[2].min(price);
+            bar[3] = price;
+            bar[4] += qty;
+            bar[5] += 1;
+        }
+        let query = format!(
+            "SELECT bucket, instrument::bigint, run, open, high, low, close, volume::bigint, trades \
+             FROM {}.{bars}",
+            place.schema
+        );
+        let mut found = BTreeMap::new();
+        for row in client.query(&query, &[]).unwrap() {
+            let cell = |at: usize| row.get::<_, i64>(at);
+            let bar = [3, 4, 5, 6, 7, 8].map(cell);
+            assert_eq!(found.insert([0, 1, 2].map(cell), bar), None, "{bars}: a bar twice");
+        }
+        assert_eq!(found, wanted, "{bars}");
+    }
 }
 
 /// The ids of a stream, in order.
 pub(crate) fn stream_ids(place: &Place, stream: &str) -> Vec<String> {
     let (url, prefix) = place.redis.as_ref().unwrap();
-    let mut connection = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut connection = super::harness::open_redis(url);
     let entries: Vec<(String, Vec<String>)> = redis::cmd("XRANGE")
         .arg(format!("{prefix}{stream}"))
         .arg("-")
         .arg("+")
         .query(&mut connection)
         .unwrap();
-    entries.into_iter().map(|it| it.0).collect()
+    // What a power loss took back stays under the number of its run.
+    let runs = kairos_journal::Journal::open(&place.journal()).unwrap().runs().unwrap();
+    let is_kept = |id: &String| {
+        let (run, seq) = id.split_once('-').unwrap();
+        let (run, seq): (u64, u64) = (run.parse().unwrap(), seq.parse().unwrap());
+        let last = runs.iter().find(|it| it.run == run).and_then(|it| it.last_seq);
+        last.is_none_or(|last| seq <= last)
+    };
+    entries.into_iter().map(|it| it.0).filter(is_kept).collect()
 }
 
 /// The streams without holes or doubles, the cursor, and the last values.
@@ -186,7 +237,7 @@ pub(crate) fn redis_holds_all(place: &Place) {
     assert_eq!(stream_ids(place, "stream:risk"), ids(&["decision"], &of_risk), "stream:risk");
 
     let (url, prefix) = place.redis.as_ref().unwrap();
-    let mut connection = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut connection = super::harness::open_redis(url);
     let end = end_of(&place.journal());
     let stored: Vec<String> = redis::cmd("HMGET")
         .arg(format!("{prefix}drain:offset:0"))
