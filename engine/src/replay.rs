@@ -584,11 +584,8 @@ fn in_words(journaled: Option<&Decision>, other: Option<&Decision>, names: &Name
 /// The code of a denial and its numbers, in the units in which `journal dump` shows them.
 fn denial(decision: &Decision, names: &Renderer) -> String {
     let shown = names.decision_value(0, decision);
-    let number = |key: &str| match &shown[key] {
-        serde_json::Value::String(text) => text.clone(),
-        // Both are 0.
-        _ => "0".to_owned(),
-    };
+    // Where both are 0 neither is shown.
+    let number = |key: &str| shown[key].as_str().unwrap_or("0").to_owned();
     format!("{} (found {}, limit {})", decision.code.text(), number("found"), number("limit"))
 }
 
