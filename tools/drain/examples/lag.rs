@@ -143,6 +143,7 @@ fn measure(rate: u64, seconds: u64) -> Result<(), Failure> {
         until_caught_up: false,
         stop: Arc::clone(&stop),
         stop_timeout: Duration::from_secs(5),
+        catchup_bytes_per_s: 0,
     };
     type Make = Box<dyn Fn() -> Box<dyn Sink> + Send>;
     let mut wanted: Vec<(&str, Follow, Make)> = Vec::new();

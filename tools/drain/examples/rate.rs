@@ -110,6 +110,10 @@ fn postgres(journal: &Path, uuid: &str, url: &str) -> Result<(f64, f64), Failure
 fn redis_server(journal: &Path, uuid: &str, url: &str) -> Result<(f64, f64), Failure> {
     let drain = drain(&format!("[drain.redis]\nurl = {url:?}\nkey_prefix = \"rate:\"\n"))?;
     let config = drain.redis.ok_or("no redis")?;
+    // A sync for each portion that the server reads would make the bare loop slow: MULTI has one.
+    let mut settings = redis::Client::open(url)?.get_connection()?;
+    let _may_be_refused: redis::RedisResult<()> =
+        redis::cmd("CONFIG").arg(&["SET", "appendfsync", "everysec"]).query(&mut settings);
     kairos_drain::redis::clear(&config)?;
     let mut lane = Lane::new(config.clone(), BATCH, 0);
     let ours = drive(&mut lane, journal, uuid)?;

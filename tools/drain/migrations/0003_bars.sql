@@ -2,7 +2,7 @@
 -- seq.
 --
 -- Without TimescaleDB the tables *_kept hold the bars of all trades up to kept_bars.done_seq, and a view adds the
--- trades behind it: bars are always up to date. The drain calls refresh_bars now and then. With TimescaleDB
+-- trades behind it: bars are always up to date. The drain calls refresh_bars every ten seconds. With TimescaleDB
 -- continuous aggregates take the place of all this (1001).
 
 CREATE TABLE kept_bars (done_seq bigint NOT NULL);
@@ -45,8 +45,8 @@ BEGIN
     LOOP
         EXECUTE format(
             'INSERT INTO %I AS kept
-             SELECT run, instrument, ts_ns / $3 * $3, (array_agg(price ORDER BY seq))[1], max(price), min(price),
-                    (array_agg(price ORDER BY seq DESC))[1], sum(qty), count(*), min(seq), max(seq)
+             SELECT run, instrument, ts_ns / $3 * $3, (min(ARRAY[seq, price]))[2], max(price), min(price),
+                    (max(ARRAY[seq, price]))[2], sum(qty), count(*), min(seq), max(seq)
              FROM trade WHERE seq > $1 AND seq <= $2 GROUP BY 1, 2, 3
              ON CONFLICT (bucket, instrument, run) DO UPDATE SET
                  high = greatest(kept.high, excluded.high), low = least(kept.low, excluded.low),

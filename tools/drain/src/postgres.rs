@@ -1,5 +1,6 @@
 //! PostgreSQL, with or without TimescaleDB: rows and cursor in one transaction.
 
+mod bars;
 pub(crate) mod connect;
 mod policies;
 mod rows;
@@ -8,7 +9,6 @@ mod tables;
 mod verbs;
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
 
 use kairos_edge::config::Postgres;
 use kairos_journal::RunInfo;
@@ -16,6 +16,7 @@ use postgres::error::SqlState;
 use postgres::types::ToSql;
 use postgres::{Client, Statement};
 
+use self::bars::Bars;
 use self::rows::Rows;
 use self::schema::Extension;
 use self::tables::{write_run, write_runs, write_words};
@@ -26,11 +27,6 @@ use crate::table::{Row, Table};
 
 /// Name of the sink, in the database and beside the journal.
 pub const NAME: &str = "postgres";
-
-/// How often kept bars are refreshed where the server does not do it by itself, and by how many events at
-/// once: a share of a catch-up's time that does not matter.
-const BARS_EVERY: Duration = Duration::from_secs(10);
-const BARS_MOST: i64 = 1_000_000;
 
 /// The sink.
 pub struct Server {
@@ -43,8 +39,9 @@ pub struct Server {
     held: Cursor,
     rows: Vec<Rows>, // by place in Table::ALL
     pending: Pending,
-    run: Option<Run>,         // whose tables go with the next commit
-    bars_at: Option<Instant>, // when bars were refreshed; none where the extension does it
+    run: Option<Run>, // whose tables go with the next commit
+    keeps_bars: bool, // the extension does not
+    bars: Option<Bars>,
 }
 
 /// A connection with its prepared statements.
@@ -88,7 +85,8 @@ impl Server {
             rows: Table::ALL.iter().map(|_| Rows::default()).collect(),
             pending: Pending::default(),
             run: None,
-            bars_at: None,
+            keeps_bars: false,
+            bars: None,
         }
     }
 
@@ -180,15 +178,13 @@ impl Server {
         Ok(cursor)
     }
 
-    /// Adds trades that are committed to the kept bars. Says whether more are left.
-    fn refresh_bars(&mut self) -> Result<bool, SinkError> {
-        let Some(connection) = &mut self.connection else { return Ok(false) };
-        let call = format!("SELECT {}.refresh_bars($1, $2)", self.config.schema);
-        let until = signed(self.held.next_seq) - 1;
-        let asked = connection.client.query_one(&call, &[&until, &BARS_MOST]);
-        let row = asked.map_err(|error| failed("refresh bars", &error))?;
-        self.bars_at = Some(Instant::now());
-        Ok(row.get(0))
+    /// From here on the connection is in use.
+    fn begin(&mut self, client: Client) -> Result<(), SinkError> {
+        self.connection = Some(Connection::new(client, &self.config.schema)?);
+        if self.keeps_bars && self.bars.is_none() {
+            self.bars = Bars::start(&self.config);
+        }
+        Ok(())
     }
 
     fn send(&mut self, next: Cursor) -> Result<(), SinkError> {
@@ -260,9 +256,9 @@ impl Sink for Server {
             policies::set(&mut client, &self.config)?;
         }
         schema::check_columns(&mut client, &self.config.schema)?;
-        self.bars_at = (!timescale).then(Instant::now);
+        self.keeps_bars = !timescale;
         self.held = self.take_over(&mut client)?;
-        self.connection = Some(Connection::new(client, &self.config.schema)?);
+        self.begin(client)?;
         Ok(self.held)
     }
 
@@ -295,9 +291,6 @@ impl Sink for Server {
             Ok(()) => {
                 self.held = next;
                 self.run = None;
-                if self.bars_at.is_some_and(|at| at.elapsed() >= BARS_EVERY) {
-                    self.refresh_bars()?;
-                }
                 Ok(())
             }
             Err(error) => {
@@ -314,12 +307,13 @@ impl Sink for Server {
         let mut batch = connection.client.transaction().map_err(told)?;
         write_runs(&mut batch, &self.config.schema, &runs)?;
         batch.commit().map_err(|error| transient("write runs", &error))?;
-        while self.bars_at.is_some() && self.refresh_bars()? {}
+        while self.keeps_bars && bars::refresh(&mut connection.client, &self.config)? {}
         Ok(())
     }
 
     fn release(&mut self) {
         self.connection = None;
+        self.bars = None;
     }
 
     fn recall(&mut self) -> Result<Cursor, SinkError> {
@@ -337,7 +331,7 @@ impl Sink for Server {
         } else {
             self.held = cursor;
         }
-        self.connection = Some(Connection::new(client, &self.config.schema)?);
+        self.begin(client)?;
         Ok(self.held)
     }
 

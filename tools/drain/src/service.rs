@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kairos_journal::cursors::{self, Position};
 
-use crate::sink::{Batch, Cursor, Sink, SinkError};
+use crate::sink::{Batch, Cursor, Pending, Sink, SinkError};
 use crate::source::{Follow, Run, Source, SourceError, Step, identify};
 use crate::status::{Board, State, now_ns};
 
@@ -45,6 +45,8 @@ pub struct Plan {
     pub stop: Arc<AtomicBool>,
     /// How long the last commit may be tried again then.
     pub stop_timeout: Duration,
+    /// Most bytes per second that a sink that is behind sends; 0: as many as it can.
+    pub catchup_bytes_per_s: u64,
 }
 
 /// Runs one sink until it is done, told to stop, or broken for good.
@@ -295,6 +297,7 @@ struct Pass<'a> {
     told: u64,        // version of the run that the sink knows
     is_settled: bool, // the sink knows how the last run ended
     published: Option<Instant>,
+    resumed: Instant, // behind the last commit
     rate: Rate,
 }
 
@@ -313,6 +316,7 @@ impl<'a> Pass<'a> {
             told: 0,
             is_settled: false,
             published: None,
+            resumed: Instant::now(),
             rate: Rate::default(),
         }
     }
@@ -412,18 +416,34 @@ impl<'a> Pass<'a> {
     }
 
     fn commit(&mut self, sink: &mut dyn Sink, next: Cursor) -> Result<(), SinkError> {
-        let events = sink.pending().events;
+        let Pending { events, bytes } = sink.pending();
         if events == 0 {
             return Ok(());
         }
         let begun = Instant::now();
         sink.commit(next)?;
+        if self.behind {
+            let least = time_of(bytes, self.plan.catchup_bytes_per_s);
+            self.rest_until(self.resumed + least);
+        }
+        self.resumed = Instant::now();
         *self.backoff = Backoff::default();
         self.held = next;
         self.rate.add(events, begun.elapsed());
         self.show(next, sink.epoch());
         self.publish(false);
         Ok(())
+    }
+
+    /// Waits, unless it is told to stop.
+    fn rest_until(&self, at: Instant) {
+        while !self.plan.stop.load(Ordering::Relaxed) {
+            let left = at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(Duration::from_millis(20)));
+        }
     }
 
     fn show(&mut self, held: Cursor, epoch: u64) {
@@ -471,6 +491,15 @@ impl<'a> Pass<'a> {
             });
         }
     }
+}
+
+/// The time that so many bytes may take at least.
+fn time_of(bytes: usize, per_second: u64) -> Duration {
+    if per_second == 0 {
+        return Duration::ZERO;
+    }
+    let ns = u128::try_from(bytes).unwrap_or(0) * 1_000_000_000 / u128::from(per_second);
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
 }
 
 /// Events per second, and the longest commit, over about three seconds.
@@ -536,6 +565,31 @@ impl Rate {
         if span >= 3.0 {
             self.longest = self.slowest;
             (self.since, self.events, self.slowest) = (Instant::now(), 0, Duration::ZERO);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_bytes_is_a_least_time() {
+        assert_eq!(time_of(1 << 20, 0), Duration::ZERO);
+        assert_eq!(time_of(4 << 20, 8 << 20), Duration::from_millis(500));
+        assert_eq!(time_of(0, 1), Duration::ZERO);
+    }
+
+    /// From a tenth of a second to half a minute, and never two drains in step.
+    #[test]
+    fn waits_grow_and_stay_within_their_bounds() {
+        for seed in 1..200_u64 {
+            let mut backoff = Backoff { last: Backoff::LEAST, seed: seed * 7_919 };
+            let waits: Vec<_> = (0..60).map(|_| backoff.next()).collect();
+            assert!(waits.iter().all(|it| (Backoff::LEAST..=Backoff::MOST).contains(it)), "{seed}");
+            assert!(waits[0] < Duration::from_millis(300), "{seed}");
+            let longest = waits.iter().max().copied().unwrap_or_default();
+            assert!(longest > Duration::from_secs(3), "{seed}: {longest:?}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Drain {
     pub batch_ms: u64,
     /// Rows that make a batch while a sink is behind. At least `batch_rows`.
     pub catchup_rows: usize,
+    /// Most bytes per second that a sink takes while it is behind; 0: as many as it can.
+    pub catchup_bytes_per_s: u64,
     /// How long a sink may take to finish its batch when the drain is told to stop, in milliseconds.
     pub stop_timeout_ms: u64,
     /// Files. There where it is configured, or where nothing else is.
@@ -195,6 +197,7 @@ fn read(mut section: Section<'_>, (engine, migrate): Defaults<'_>) -> Drain {
         batch_bytes: size(section.integer("batch_mib", 4, 1..=256) * MIB),
         batch_ms: section.integer("batch_ms", 50, 1..=60_000),
         catchup_rows: size(section.integer("catchup_rows", 50_000.max(batch_rows), 1..=1_000_000)),
+        catchup_bytes_per_s: section.integer("catchup_mib_per_s", 0, 0..=1 << 20) * MIB,
         stop_timeout_ms: section.integer("stop_timeout_ms", 5_000, 1..=600_000),
         postgres: enabled(section.section("postgres")).and_then(|it| postgres(it, migrate)),
         redis: enabled(section.section("redis")).and_then(redis),

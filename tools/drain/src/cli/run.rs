@@ -210,6 +210,7 @@ fn sinks(
         until_caught_up: args.until_caught_up,
         stop: Arc::clone(stop),
         stop_timeout: Duration::from_millis(drain.stop_timeout_ms),
+        catchup_bytes_per_s: drain.catchup_bytes_per_s,
     };
     eprintln!(
         "kairos-drain: a batch: {} events, {} while behind, {} MiB or {} ms",

@@ -63,6 +63,7 @@ pub fn clear(config: &Redis) -> Result<(), SinkError> {
     // The epoch stays: a drain that still runs is fenced rather than let on.
     for name in [
         "drain:offset*",
+        "drain:gaps",
         "market:tick:*",
         "order:*",
         "position:*",

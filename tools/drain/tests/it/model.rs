@@ -61,7 +61,7 @@ impl Sink for Model {
     fn commit(&mut self, next: Cursor) -> Result<(), SinkError> {
         let waiting = std::mem::take(&mut self.waiting);
         let mut store = self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fate = if store.is_calm { u64::MAX } else { store.dice.below(60) };
+        let fate = if store.is_calm { u64::MAX } else { store.dice.below(30) };
         if fate < 5 {
             store.troubles[usize::try_from(fate).unwrap()] += 1;
         }
@@ -120,6 +120,7 @@ fn a_model_of_a_sink_holds_the_journal_whatever_happens() {
         until_caught_up: false,
         stop: Arc::clone(&stop),
         stop_timeout: Duration::from_secs(5),
+        catchup_bytes_per_s: 0,
     };
     let made = Arc::clone(&store);
     let job = Job {
@@ -131,7 +132,9 @@ fn a_model_of_a_sink_holds_the_journal_whatever_happens() {
     let service = thread::spawn(move || service::run(&job, &plan, &Board::new("model")));
     let read = || store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut run = 1;
-    for round in 0..40 {
+    // Until enough has happened, which three hundred rounds see.
+    let troubled = || read().troubles.iter().sum::<u32>();
+    for round in (0..300).take_while(|round| *round < 30 || troubled() < 10) {
         journal.some(300);
         let before = read().now.cursor.next_seq;
         until("it moves", || {
@@ -161,5 +164,5 @@ fn a_model_of_a_sink_holds_the_journal_whatever_happens() {
     wanted.sort_unstable();
     let store = read();
     assert_eq!(store.now.events, wanted, "each once, and in order");
-    assert!(store.troubles.iter().sum::<u32>() > 5, "{:?}", store.troubles);
+    assert!(store.troubles.iter().sum::<u32>() >= 10, "{:?}", store.troubles);
 }
