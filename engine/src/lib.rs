@@ -47,6 +47,7 @@ pub mod build;
 pub mod clock;
 pub mod meter;
 pub mod pin;
+mod prefetch;
 
 use std::process::ExitCode;
 

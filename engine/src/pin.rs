@@ -1,6 +1,7 @@
 //! Threads and memory of the host: pinning with read-back, locking, liveness of other threads.
 //!
-//! One of the two places in this package with `unsafe`: each use is a plain system call through `libc`.
+//! One of the three places in this package with `unsafe` (with `sockets` and `prefetch`): each use is a
+//! plain system call through `libc`.
 
 use std::io;
 use std::mem;

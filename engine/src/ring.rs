@@ -15,6 +15,7 @@ use kairos_logic::event::Event;
 use kairos_logic::units::Seq;
 
 use crate::meter::Meters;
+use crate::prefetch;
 use crate::seat::Looked;
 
 /// A consumer's end of a ring.
@@ -116,7 +117,11 @@ impl<E: Send, P: Producer<E> + Send> Outlet<E> for P {
     #[inline]
     fn offer(&mut self, value: E) -> bool {
         // The closure only assigns: a panic inside would leave a hole that every consumer waits at.
-        self.try_publish(|slot| *slot = value).is_ok()
+        self.try_publish(|slot| {
+            *slot = value;
+            prefetch::next_of(slot);
+        })
+        .is_ok()
     }
 }
 

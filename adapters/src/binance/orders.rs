@@ -1,19 +1,21 @@
 //! Messages that place and cancel orders over the WebSocket interface, and ids both ways.
 //!
 //! What does not change from order to order is written once, when the encoder is made: encoding
-//! copies it and fills in five numbers, without allocation. Parameters stand in the order of their
+//! copies it, sixteen bytes at a time, and fills in five numbers, eight digits at a time, without
+//! allocation. Both write whole blocks, of which the next piece covers what is too much. Parameters stand in the order of their
 //! names, which is the order that a signature covers: what has to be signed follows from
 //! [`Encoded::params`], and `apiKey` and `signature` have their places before and behind it. Without
 //! them the venue takes a message only on a connection that has logged on.
 
 use std::ops::Range;
 
+use kairos_logic::digits;
 use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::order::{Action, Decision, OrderFlags, OrderType, TimeInForce};
-use kairos_logic::units::{InstrumentId, Nanos, OrderId, Side, VenueId};
+use kairos_logic::units::{InstrumentId, Nanos, OrderId, POW10, Side, VenueId};
 
 /// Room that every message fits into, in bytes: fixed text 190, a symbol of 23, ids twice 23, two
-/// decimals of 21, a time of 20.
+/// decimals of 21, a time of 20, and what a block may be longer than its text.
 pub const MESSAGE_MAX: usize = 512;
 /// Longest client order id: letter, run of 8 digits, hyphen, counter of 13 digits.
 pub const CLIENT_ID_MAX: usize = 23;
@@ -44,8 +46,8 @@ pub enum EncodeError {
 /// A message, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded<'a> {
-    /// The whole text.
-    pub text: &'a str,
+    /// The whole text, in ASCII where the symbol is.
+    pub text: &'a [u8],
     /// Where its parameters stand, without the braces around them.
     pub params: Range<usize>,
 }
@@ -98,39 +100,48 @@ impl Shape {
         };
         format!("\",\"side\":\"{side}\",\"symbol\":\"{symbol}\"{tif},\"timestamp\":")
     }
-
-    fn end(self) -> &'static [u8] {
-        match self {
-            Self::Limit(_) => b",\"type\":\"LIMIT\"",
-            Self::LimitMaker => b",\"type\":\"LIMIT_MAKER\"",
-            Self::Market => b",\"type\":\"MARKET\"",
-        }
-    }
 }
 
 /// The fixed text of one instrument.
 #[derive(Debug)]
 struct Template {
-    tails: [[Box<[u8]>; 5]; 2], // by side, by shape
-    cancel: Box<[u8]>,          // what follows the id of the order to cancel, up to the time
+    tails: [[Fixed; 5]; 2], // by side, by shape
+    cancel: Fixed,          // what follows the id of the order to cancel, up to the time
     price_scale: u8,
     qty_scale: u8,
 }
 
 impl Template {
     fn new(symbol: &str, price_scale: u8, qty_scale: u8) -> Self {
-        let tails = |side: &str| Shape::ALL.map(|shape| boxed(shape.tail(side, symbol)));
+        let tails = |side: &str| Shape::ALL.map(|shape| Fixed::new(&shape.tail(side, symbol)));
         Self {
             tails: [tails("BUY"), tails("SELL")],
-            cancel: boxed(format!("\",\"symbol\":\"{symbol}\",\"timestamp\":")),
+            cancel: Fixed::new(&format!("\",\"symbol\":\"{symbol}\",\"timestamp\":")),
             price_scale,
             qty_scale,
         }
     }
 }
 
-fn boxed(text: String) -> Box<[u8]> {
-    text.into_bytes().into_boxed_slice()
+/// Bytes of a block of fixed text.
+const BLOCK: usize = 16;
+
+/// Text in whole blocks, the last one filled up.
+#[derive(Debug)]
+struct Fixed {
+    blocks: Box<[[u8; BLOCK]]>,
+    len: usize,
+}
+
+impl Fixed {
+    fn new(text: &str) -> Self {
+        let block = |bytes: &[u8]| {
+            let mut block = [b' '; BLOCK];
+            block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            block
+        };
+        Self { blocks: text.as_bytes().chunks(BLOCK).map(block).collect(), len: text.len() }
+    }
 }
 
 /// Writes the messages of one venue's instruments.
@@ -176,8 +187,6 @@ impl OrderEncoder {
         out.put(b"}}")?;
         let Out { buffer, len } = out;
         let text = buffer.get(..len).ok_or(EncodeError::NoRoom)?;
-        // Every piece is text, so this can not fail; it costs less than the message's copy.
-        let text = std::str::from_utf8(text).map_err(|_| EncodeError::NoRoom)?;
         Ok(Encoded { text, params: start..end })
     }
 }
@@ -189,12 +198,13 @@ fn place(
     now: Nanos,
 ) -> Result<usize, EncodeError> {
     let shape = Shape::of(decision)?;
-    out.put(b"{\"id\":\"")?;
-    out.client_id(OURS, decision.order)?;
+    let id = ClientId::new(decision.order);
+    out.put(b"{\"id\":\"k")?;
+    out.client_id(&id)?;
     out.put(b"\",\"method\":\"order.place\",\"params\":{")?;
     let start = out.len;
-    out.put(b"\"newClientOrderId\":\"")?;
-    out.client_id(OURS, decision.order)?;
+    out.put(b"\"newClientOrderId\":\"k")?;
+    out.client_id(&id)?;
     match shape {
         Shape::Limit(_) | Shape::LimitMaker => {
             out.put(b"\",\"price\":\"")?;
@@ -209,9 +219,15 @@ fn place(
         Side::Buy => buys,
         Side::Sell => sells,
     };
-    out.put(tails.get(shape.index()).map_or(&[], |tail| tail))?;
-    out.integer(now.0 / 1_000_000)?;
-    out.put(shape.end())?;
+    if let Some(tail) = tails.get(shape.index()) {
+        out.fixed(tail)?;
+    }
+    out.number(Number::of(now.0 / 1_000_000))?;
+    match shape {
+        Shape::Limit(_) => out.put(b",\"type\":\"LIMIT\"")?,
+        Shape::LimitMaker => out.put(b",\"type\":\"LIMIT_MAKER\"")?,
+        Shape::Market => out.put(b",\"type\":\"MARKET\"")?,
+    }
     Ok(start)
 }
 
@@ -221,14 +237,15 @@ fn cancel(
     decision: &Decision,
     now: Nanos,
 ) -> Result<usize, EncodeError> {
-    out.put(b"{\"id\":\"")?;
-    out.client_id(b'c', decision.order)?; // replies to place and cancel must be told apart
+    let id = ClientId::new(decision.order);
+    out.put(b"{\"id\":\"c")?; // replies to place and cancel must be told apart
+    out.client_id(&id)?;
     out.put(b"\",\"method\":\"order.cancel\",\"params\":{")?;
     let start = out.len;
-    out.put(b"\"origClientOrderId\":\"")?;
-    out.client_id(OURS, decision.order)?;
-    out.put(&template.cancel)?;
-    out.integer(now.0 / 1_000_000)?;
+    out.put(b"\"origClientOrderId\":\"k")?;
+    out.client_id(&id)?;
+    out.fixed(&template.cancel)?;
+    out.number(Number::of(now.0 / 1_000_000))?;
     Ok(start)
 }
 
@@ -238,10 +255,17 @@ fn cancel(
 /// # Errors
 /// [`EncodeError::NoRoom`] in a buffer shorter than [`CLIENT_ID_MAX`].
 pub fn write_client_id(order: OrderId, buffer: &mut [u8]) -> Result<&[u8], EncodeError> {
-    let mut out = Out { buffer, len: 0 };
-    out.client_id(OURS, order)?;
-    let Out { buffer, len } = out;
-    buffer.get(..len).ok_or(EncodeError::NoRoom)
+    // A block may be longer than its text.
+    let mut room = [0; 2 * CLIENT_ID_MAX];
+    let mut out = Out { buffer: &mut room, len: 0 };
+    out.put(&[OURS])?;
+    out.client_id(&ClientId::new(order))?;
+    let len = out.len;
+    let buffer = buffer.get_mut(..CLIENT_ID_MAX).ok_or(EncodeError::NoRoom)?;
+    let text = buffer.get_mut(..len).zip(room.get(..len));
+    let (text, written) = text.ok_or(EncodeError::NoRoom)?;
+    text.copy_from_slice(written);
+    Ok(text)
 }
 
 /// The order of a client order id; `None` for ids that [`write_client_id`] does not write, such as
@@ -268,87 +292,151 @@ fn number(text: &[u8], limit: u64) -> Option<u64> {
     (value < limit).then_some(value)
 }
 
+/// The digits of a number, eight a word as [`digits::write`] gives them, the last ones last.
+#[derive(Clone, Copy)]
+struct Number {
+    words: [u64; 3],
+    /// How many of the digits stand before the first that counts, in 0..24.
+    zeros: usize,
+}
+
+/// One more than the largest number of eight digits.
+const EIGHT: u64 = 100_000_000;
+
+impl Number {
+    #[inline]
+    const fn of(value: u64) -> Self {
+        if value < EIGHT {
+            let low = digits::write(value);
+            return Self { words: [0, 0, low], zeros: 16 + leading(low) };
+        }
+        let (rest, low) = (value / EIGHT, digits::write(value % EIGHT));
+        let (high, middle) = (digits::write(rest / EIGHT), digits::write(rest % EIGHT));
+        let zeros = if high > 0 { leading(high) } else { 8 + leading(middle) };
+        Self { words: [high, middle, low], zeros }
+    }
+}
+
+/// Zeros before the first digit that counts; the last one always does.
+#[inline]
+const fn leading(digits: u64) -> usize {
+    (digits.trailing_zeros() / 8) as usize - (digits == 0) as usize
+}
+
+/// Zeros behind the last digit that is none, in 0..=8.
+#[inline]
+const fn trailing(digits: u64) -> usize {
+    (digits.leading_zeros() / 8) as usize
+}
+
+/// What follows the letter of a client order id: run, hyphen, counter.
+struct ClientId {
+    run: Number,
+    counter: Number,
+}
+
+impl ClientId {
+    #[inline]
+    const fn new(order: OrderId) -> Self {
+        Self { run: Number::of(order.run()), counter: Number::of(order.counter()) }
+    }
+}
+
 /// A buffer that is being filled.
 struct Out<'b> {
     buffer: &'b mut [u8],
     len: usize,
 }
 
-/// Most digits of a `u64`.
-const DIGITS: usize = 20;
-
 impl Out<'_> {
+    /// Writes a whole block of which `len` bytes count.
     #[inline]
-    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        let end = self.len + bytes.len();
-        let room = self.buffer.get_mut(self.len..end);
-        room.ok_or(EncodeError::NoRoom)?.copy_from_slice(bytes);
-        self.len = end;
+    fn block<const N: usize>(&mut self, block: &[u8; N], len: usize) -> Result<(), EncodeError> {
+        let room = self.buffer.get_mut(self.len..).and_then(|it| it.first_chunk_mut());
+        *room.ok_or(EncodeError::NoRoom)? = *block;
+        self.len += len;
         Ok(())
     }
 
-    fn client_id(&mut self, letter: u8, order: OrderId) -> Result<(), EncodeError> {
-        self.put(&[letter])?;
-        self.integer(order.run())?;
-        self.put(b"-")?;
-        self.integer(order.counter())
+    #[inline]
+    fn put<const N: usize>(&mut self, text: &[u8; N]) -> Result<(), EncodeError> {
+        self.block(text, N)
     }
 
-    fn integer(&mut self, value: u64) -> Result<(), EncodeError> {
-        let (digits, start) = digits(value);
-        self.put(digits.get(start..).unwrap_or(&[]))
+    #[inline]
+    fn fixed(&mut self, text: &Fixed) -> Result<(), EncodeError> {
+        let start = self.len;
+        for block in &text.blocks {
+            self.block(block, BLOCK)?;
+        }
+        self.len = start + text.len;
+        Ok(())
+    }
+
+    #[inline]
+    fn client_id(&mut self, id: &ClientId) -> Result<(), EncodeError> {
+        self.number(id.run)?;
+        self.put(b"-")?;
+        self.number(id.counter)
+    }
+
+    /// Writes the first `len` of eight digits behind the first `skip`.
+    #[inline]
+    fn eight(&mut self, digits: u64, skip: usize, len: usize) -> Result<(), EncodeError> {
+        let text = (digits + digits::ZEROS) >> (8 * skip);
+        self.block(&text.to_le_bytes(), len)
+    }
+
+    #[inline]
+    fn number(&mut self, number: Number) -> Result<(), EncodeError> {
+        let [high, middle, low] = number.words;
+        match number.zeros {
+            zeros @ 0..8 => {
+                self.eight(high, zeros, 8 - zeros)?;
+                self.eight(middle, 0, 8)?;
+                self.eight(low, 0, 8)
+            }
+            zeros @ 8..16 => {
+                self.eight(middle, zeros - 8, 16 - zeros)?;
+                self.eight(low, 0, 8)
+            }
+            zeros => self.eight(low, zeros - 16, 24 - zeros),
+        }
     }
 
     /// A positive decimal without trailing zeros behind the point.
+    #[inline]
     fn decimal(&mut self, units: i64, scale: u8) -> Result<(), EncodeError> {
         let Ok(magnitude @ 1..) = u64::try_from(units) else {
             return Err(EncodeError::NotPositive(units));
         };
-        let (digits, mut start) = digits(magnitude);
-        // `digits` is filled with zeros, so the whole part has at least one digit.
-        let point = DIGITS - usize::from(scale).min(DIGITS - 1);
-        start = start.min(point - 1);
-        self.put(digits.get(start..point).unwrap_or(&[]))?;
-        let fraction = digits.get(point..).unwrap_or(&[]);
-        let zeros = fraction.iter().rev().take_while(|&&digit| digit == b'0').count();
-        if zeros == fraction.len() {
+        let scale = usize::from(scale).min(POW10.len() - 1);
+        let factor = POW10.get(scale).map_or(1, |it| it.unsigned_abs());
+        let (whole, fraction) = (magnitude / factor, magnitude % factor);
+        self.number(Number::of(whole))?;
+        if fraction == 0 {
             return Ok(());
         }
         self.put(b".")?;
-        self.put(fraction.get(..fraction.len() - zeros).unwrap_or(&[]))
-    }
-}
-
-/// Every number of two digits as text: half the divisions.
-static PAIRS: [[u8; 2]; 100] = pairs();
-
-#[expect(clippy::cast_possible_truncation, reason = "quotient and remainder are below ten")]
-const fn pairs() -> [[u8; 2]; 100] {
-    let mut pairs = [[b'0'; 2]; 100];
-    let mut n = 0;
-    while n < pairs.len() {
-        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
-        n += 1;
-    }
-    pairs
-}
-
-/// The digits of a number behind zeros, and where they begin.
-#[inline]
-fn digits(mut value: u64) -> ([u8; DIGITS], usize) {
-    let mut text = [b'0'; DIGITS];
-    let mut left = DIGITS;
-    let mut first = [b'0'; 2];
-    for place in text.as_chunks_mut::<2>().0.iter_mut().rev() {
-        first = PAIRS.get((value % 100) as usize).copied().unwrap_or(first);
-        *place = first;
-        left -= 2;
-        value /= 100;
-        if value == 0 {
-            break;
+        if scale <= 8 {
+            let digits = digits::write(fraction);
+            return self.eight(digits, 8 - scale, scale - trailing(digits));
         }
+        self.long_fraction(fraction, scale)
     }
-    (text, left + usize::from(first[0] == b'0'))
+
+    /// The digits of a fraction with more than eight of them; not zero.
+    fn long_fraction(&mut self, fraction: u64, scale: usize) -> Result<(), EncodeError> {
+        let Number { words, .. } = Number::of(fraction);
+        let first = words.len() * 8 - scale;
+        let last = words.iter().rposition(|&it| it != 0).unwrap_or(0);
+        for (place, &digits) in words.iter().enumerate().take(last + 1).skip(first / 8) {
+            let skip = first.saturating_sub(place * 8);
+            let behind = if place == last { trailing(digits) } else { 0 };
+            self.eight(digits, skip, 8 - skip - behind)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -405,8 +493,8 @@ mod tests {
     fn check(decision: &Decision, method: &str, params: &str) {
         let mut buffer = [0; MESSAGE_MAX];
         let encoded = encoder().encode(decision, NOW, &mut buffer).unwrap();
-        assert_eq!(&encoded.text[encoded.params.clone()], params);
-        let json: serde_json::Value = serde_json::from_str(encoded.text).unwrap();
+        assert_eq!(&encoded.text[encoded.params.clone()], params.as_bytes());
+        let json: serde_json::Value = serde_json::from_slice(encoded.text).unwrap();
         assert_eq!(json["method"], method);
         let keys: Vec<_> = params.split(',').map(|it| it.split_once(':').unwrap().0).collect();
         assert!(keys.is_sorted(), "a signature covers sorted names: {keys:?}");
@@ -492,7 +580,7 @@ mod tests {
         let mut buffer = [0; MESSAGE_MAX];
         let encoder = OrderEncoder::new(&table, VenueId(0));
         let encoded = encoder.encode(&longest, Nanos(u64::MAX), &mut buffer).unwrap();
-        serde_json::from_str::<serde_json::Value>(encoded.text).unwrap();
+        serde_json::from_slice::<serde_json::Value>(encoded.text).unwrap();
     }
 
     #[test]
@@ -522,11 +610,12 @@ mod tests {
     proptest! {
         #[test]
         fn digits_are_those_of_the_number(value: u64, shift in 0_u32..64) {
-            for value in [value >> shift, shift.into(), 0, u64::MAX] {
-                let (text, start) = digits(value);
-                let found = std::str::from_utf8(&text[start..]).unwrap();
-                prop_assert_eq!(found, value.to_string());
-                prop_assert!(text[..start].iter().all(|&it| it == b'0'));
+            for value in [value >> shift, shift.into(), 0, u64::MAX, EIGHT, EIGHT - 1, EIGHT * EIGHT] {
+                let mut buffer = [0; 32];
+                let mut out = Out { buffer: &mut buffer, len: 0 };
+                out.number(Number::of(value)).unwrap();
+                let len = out.len;
+                prop_assert_eq!(std::str::from_utf8(&buffer[..len]).unwrap(), value.to_string());
             }
         }
 
@@ -539,15 +628,20 @@ mod tests {
         }
 
         #[test]
-        fn decimals_are_those_of_the_one_display(units in 1..i64::MAX, scale in 0_u8..=12) {
-            let mut buffer = [0; 32];
-            let mut out = Out { buffer: &mut buffer, len: 0 };
-            out.decimal(units, scale).unwrap();
-            let len = out.len;
-            prop_assert_eq!(
-                std::str::from_utf8(&buffer[..len]).unwrap(),
-                Decimal { units, scale }.to_string()
-            );
+        fn decimals_are_those_of_the_one_display(
+            units in 1..i64::MAX, scale in 0_u8..=18, shift in 0_u32..63, zeros in 0_usize..18,
+        ) {
+            let round = POW10[zeros];
+            for units in [units, (units >> shift).max(1), (units / round).max(1) * round, round] {
+                let mut buffer = [0; 48];
+                let mut out = Out { buffer: &mut buffer, len: 0 };
+                out.decimal(units, scale).unwrap();
+                let len = out.len;
+                prop_assert_eq!(
+                    std::str::from_utf8(&buffer[..len]).unwrap(),
+                    Decimal { units, scale }.to_string()
+                );
+            }
         }
     }
 }

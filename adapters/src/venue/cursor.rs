@@ -3,10 +3,11 @@
 //! Every byte is checked. A step that does not find what it wants ends the scan, which says nothing
 //! but that the general parser has to look: a scanner never decides that a frame is bad.
 
-use kairos_logic::units::{Nanos, take_decimal};
+use kairos_logic::digits;
+use kairos_logic::units::{Nanos, POW10, take_decimal};
 
 use super::levels::{Level, Levels, level};
-use super::symbols::{Listed, SYMBOL_MAX, Symbols};
+use super::symbols::{Listed, Symbols, take_symbol};
 use super::time::take_time;
 
 /// What is left of a frame.
@@ -35,17 +36,11 @@ impl<'a> Cursor<'a> {
     /// Passes a number without sign, of at most 18 digits and without leading zeros.
     #[inline]
     pub(crate) fn integer(&mut self) -> Option<u64> {
-        let mut value = 0_u64;
-        let mut digits = 0_usize;
-        while let Some(&byte @ b'0'..=b'9') = self.rest.get(digits) {
-            value = value.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
-            digits += 1;
-        }
-        let leading_zero = digits > 1 && self.rest.first() == Some(&b'0');
-        if digits == 0 || digits > 18 || leading_zero {
-            return None;
-        }
-        self.rest = self.rest.get(digits..)?;
+        let (value, rest) = match short_integer(self.rest) {
+            Some(taken) => taken,
+            None => long_integer(self.rest)?,
+        };
+        self.rest = rest;
         Some(value)
     }
 
@@ -88,10 +83,9 @@ impl<'a> Cursor<'a> {
     /// so no byte that has to be escaped is.
     #[inline]
     pub(crate) fn symbol(&mut self, symbols: &Symbols) -> Option<Listed> {
-        let len = self.rest.iter().take(SYMBOL_MAX + 1).position(|&byte| byte == b'"')?;
-        let (text, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest.get(1..)?;
-        symbols.find(text)
+        let (symbol, rest) = take_symbol(self.rest)?;
+        self.rest = rest;
+        symbols.get(symbol)
     }
 
     /// Passes a time as RFC 3339 writes it and the quotation mark that ends it.
@@ -141,5 +135,66 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn end(&self) -> Option<()> {
         self.rest.is_empty().then_some(())
+    }
+}
+
+/// An integer of up to 16 digits that does not nearly end the text. `None` says nothing but that it
+/// has to be looked at byte by byte.
+#[inline]
+fn short_integer(text: &[u8]) -> Option<(u64, &[u8])> {
+    let (&word, behind) = text.split_first_chunk()?;
+    let len = digits::count(word);
+    if len == 0 || (word[0] == b'0' && len > 1) {
+        return None;
+    }
+    let value = digits::read(word, len);
+    if len < 8 {
+        return Some((value, text.get(len..)?));
+    }
+    let word = *behind.first_chunk()?;
+    let len = digits::count(word);
+    let rest = behind.get(len..)?;
+    if len == 8 && rest.first().is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
+    let shift = POW10.get(len)?.unsigned_abs();
+    Some((value * shift + digits::read(word, len), rest))
+}
+
+/// An integer of at most 18 digits.
+fn long_integer(text: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0_u64;
+    let mut digits = 0_usize;
+    while let Some(&byte @ b'0'..=b'9') = text.get(digits) {
+        value = value.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+        digits += 1;
+    }
+    let leading_zero = digits > 1 && text.first() == Some(&b'0');
+    if digits == 0 || digits > 18 || leading_zero {
+        return None;
+    }
+    Some((value, text.get(digits..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_short_way_reads_integers_as_the_long_way_does(
+            text in "[0-9]{0,20}", after in "|,|,\"s\":\"BTCUSDT\"|[.]00000000|/1234567890123456",
+        ) {
+            let whole = format!("{text}{after}");
+            let long = long_integer(whole.as_bytes());
+            if let Some(short) = short_integer(whole.as_bytes()) {
+                prop_assert_eq!(Some(short), long);
+            }
+            let fits = (1..=18).contains(&text.len()) && (text.len() == 1 || !text.starts_with('0'));
+            let want = fits.then(|| (text.parse().unwrap(), after.as_bytes()));
+            let mut cursor = Cursor { rest: whole.as_bytes() };
+            prop_assert_eq!(cursor.integer().map(|value| (value, cursor.rest)), want);
+        }
     }
 }

@@ -16,10 +16,81 @@ pub(crate) struct Listed {
     pub(crate) qty_scale: u8,
 }
 
+/// A symbol as words: its bytes, zeros, and its length in the last byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Symbol([u64; 3]);
+
+impl Symbol {
+    /// `None` of a text that is too long to be one.
+    #[inline]
+    fn new(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; SYMBOL_MAX + 1];
+        bytes.get_mut(..SYMBOL_MAX)?.get_mut(..text.len())?.copy_from_slice(text);
+        let mut words = [0; 3];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Some(Self(words).of_len(text.len()))
+    }
+
+    const fn of_len(self, len: usize) -> Self {
+        let Self([first, second, third]) = self;
+        Self([first, second, third | (len as u64) << 56])
+    }
+
+    /// Symbols are short, and nobody hostile chooses them.
+    #[inline]
+    const fn hash(self) -> usize {
+        let Self([first, second, third]) = self;
+        let folded = first ^ second.rotate_left(21) ^ third.rotate_left(42);
+        // The odd number next to 2^64 / golden ratio spreads the sum over the upper half.
+        (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+    }
+}
+
+/// The text up to a quotation mark as a symbol, and what follows the mark. `None` where there is
+/// none, or it ends no symbol.
+#[inline]
+pub(crate) fn take_symbol(text: &[u8]) -> Option<(Symbol, &[u8])> {
+    let mut words = [0; 3];
+    let mut rest = text;
+    for (place, word) in words.iter_mut().enumerate() {
+        // A symbol that nearly ends the text is looked at byte by byte.
+        let Some((&eight, behind)) = rest.split_first_chunk::<8>() else {
+            return take_last_symbol(text);
+        };
+        let eight = u64::from_le_bytes(eight);
+        if let Some(len) = bytes_before(b'"', eight) {
+            *word = eight & ((1 << (8 * len)) - 1);
+            return Some((Symbol(words).of_len(place * 8 + len), rest.get(len + 1..)?));
+        }
+        *word = eight;
+        rest = behind;
+    }
+    None
+}
+
+fn take_last_symbol(text: &[u8]) -> Option<(Symbol, &[u8])> {
+    let len = text.iter().position(|&byte| byte == b'"')?;
+    let (symbol, rest) = text.split_at_checked(len)?;
+    Some((Symbol::new(symbol)?, rest.get(1..)?))
+}
+
+/// How many bytes stand before the first one that is `wanted`: in 0..8.
+#[inline]
+const fn bytes_before(wanted: u8, word: u64) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zeroed = word ^ (ONES * wanted as u64);
+    // What is borrowed marks bytes behind the first zero only.
+    match zeroed.wrapping_sub(ONES) & !zeroed & (ONES << 7) {
+        0 => None,
+        found => Some((found.trailing_zeros() / 8) as usize),
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    symbol: [u8; SYMBOL_MAX],
-    len: u8,
+    symbol: Symbol,
     listed: Listed,
 }
 
@@ -76,37 +147,29 @@ impl Symbols {
     }
 
     fn insert(&mut self, symbol: &[u8], listed: Listed) {
-        let Ok(len) = u8::try_from(symbol.len()) else {
+        let Some(symbol) = Symbol::new(symbol) else {
             return;
         };
-        let mut entry = Entry { symbol: [0; SYMBOL_MAX], len, listed };
-        let Some(room) = entry.symbol.get_mut(..symbol.len()) else {
-            return;
-        };
-        room.copy_from_slice(symbol);
-        let mut at = Self::hash(symbol) & self.mask;
+        let mut at = symbol.hash() & self.mask;
         while self.entries[at].is_some() {
             at = (at + 1) & self.mask;
         }
-        self.entries[at] = Some(entry);
-    }
-
-    /// FNV-1a: symbols are short, and nobody hostile chooses them.
-    fn hash(symbol: &[u8]) -> usize {
-        let hash = symbol.iter().fold(0x811C_9DC5_u32, |hash, &byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
-        // The low bits of FNV mix well enough for tables this small.
-        hash as usize
+        self.entries[at] = Some(Entry { symbol, listed });
     }
 
     /// The instrument of an upper-case symbol.
     #[inline]
     pub(crate) fn find(&self, symbol: &[u8]) -> Option<Listed> {
-        let mut at = Self::hash(symbol) & self.mask;
+        self.get(Symbol::new(symbol)?)
+    }
+
+    /// As [`Self::find`].
+    #[inline]
+    pub(crate) fn get(&self, symbol: Symbol) -> Option<Listed> {
+        let mut at = symbol.hash() & self.mask;
         // At most half full, so an empty entry ends every search.
         while let Some(entry) = self.entries.get(at)?.as_ref() {
-            if entry.symbol.get(..usize::from(entry.len)) == Some(symbol) {
+            if entry.symbol == symbol {
                 return Some(entry.listed);
             }
             at = (at + 1) & self.mask;
@@ -139,7 +202,27 @@ mod tests {
         for other in ["", "COIN1", "COIN1USDTX", "coin1usdt", "A-SYMBOL-LONGER-THAN-ANY-OF-THEM"] {
             assert_eq!(symbols.find(other.as_bytes()), None, "{other}");
         }
+        for other in ["COIN1USDT\0", "COIN1USDT\0\0\0\0\0\0\0\0"] {
+            assert_eq!(symbols.find(other.as_bytes()), None, "{other:?}");
+        }
         let elsewhere = Symbols::new(&table, VenueId(1), &ids);
         assert_eq!(elsewhere.find(b"COIN1USDT"), None);
+    }
+
+    #[test]
+    fn a_symbol_ends_at_its_quotation_mark_wherever_that_stands() {
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        for len in 0..letters.len() {
+            for behind in 0..20 {
+                let mut text = letters[..len].to_vec();
+                text.push(b'"');
+                text.extend(std::iter::repeat_n(b'"', behind));
+                let taken = take_symbol(&text);
+                let want = Symbol::new(&letters[..len]).map(|it| (it, &text[len + 1..]));
+                assert_eq!(taken, want, "{len} letters before {behind}");
+                assert_eq!(taken.is_some(), len <= SYMBOL_MAX);
+            }
+            assert_eq!(take_symbol(&letters[..len]), None, "{len} letters without an end");
+        }
     }
 }

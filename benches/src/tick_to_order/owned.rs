@@ -1,9 +1,12 @@
-//! Messages as owned values, by `serde_json`: how an ordinary program reads its market data.
+//! Messages as owned values, by `serde_json`: how an ordinary program reads its market data, and
+//! writes its orders.
 
 use kairos_adapters::session::Arrival;
 use kairos_logic::event::{Event, Flags};
-use kairos_logic::units::{Nanos, Price, Qty, Side, parse_decimal};
-use serde::Deserialize;
+use kairos_logic::instrument::InstrumentTable;
+use kairos_logic::order::{Decision, OrderFlags, OrderType, TimeInForce};
+use kairos_logic::units::{Decimal, Nanos, Price, Qty, Side, parse_decimal};
+use serde::{Deserialize, Serialize};
 
 use super::rig::INSTRUMENT;
 use crate::decode::{PRICE_SCALE, QTY_SCALE};
@@ -116,14 +119,64 @@ impl Depth {
     }
 }
 
+/// A request to the venue.
+#[derive(Debug, Serialize)]
+struct Request {
+    id: String,
+    method: &'static str,
+    params: Params,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Params {
+    new_client_order_id: String,
+    price: String,
+    quantity: String,
+    side: &'static str,
+    symbol: String,
+    time_in_force: &'static str,
+    timestamp: u64,
+    r#type: &'static str,
+}
+
+/// The text of a limit order that may trade at once; `None` for anything else.
+pub(super) fn order_text(table: &InstrumentTable, decision: &Decision) -> Option<String> {
+    let instrument = table.instrument(decision.instrument)?;
+    let plain = decision.order_type == OrderType::Limit && decision.flags == OrderFlags::NONE;
+    let id = format!("k{}-{}", decision.order.run(), decision.order.counter());
+    let decimal = |units, scale| Decimal { units, scale }.to_string();
+    let params = Params {
+        new_client_order_id: id.clone(),
+        price: decimal(decision.price.0, instrument.price_scale),
+        quantity: decimal(decision.qty.0, instrument.qty_scale),
+        side: match decision.side {
+            Side::Buy => "BUY",
+            Side::Sell => "SELL",
+        },
+        symbol: instrument.symbol.clone(),
+        time_in_force: match decision.tif {
+            TimeInForce::Gtc => "GTC",
+            TimeInForce::Ioc => "IOC",
+            TimeInForce::Fok => "FOK",
+        },
+        timestamp: decision.at.0 / 1_000_000,
+        r#type: "LIMIT",
+    };
+    let request = Request { id, method: "order.place", params };
+    plain.then(|| serde_json::to_string(&request).ok()).flatten()
+}
+
 const fn ms(ms: u64) -> Nanos {
     Nanos(ms * 1_000_000)
 }
 
 #[cfg(test)]
 mod tests {
+    use kairos_adapters::binance::orders::{MESSAGE_MAX, OrderEncoder};
     use kairos_adapters::session::Outbox;
-    use kairos_logic::units::Stamp;
+    use kairos_logic::order::{Intents, Proposal};
+    use kairos_logic::units::{Seq, Stamp};
 
     use super::super::rig::{self, Load};
     use super::*;
@@ -144,5 +197,36 @@ mod tests {
             assert!(!wanted.is_empty());
             assert_eq!(found, wanted);
         }
+    }
+
+    #[test]
+    fn owned_values_give_the_text_of_the_encoder() {
+        let table = rig::table();
+        let (mut desk, mut risk) = rig::logic(&table).unwrap();
+        let encoder = OrderEncoder::new(&table, rig::VENUE);
+        let mut session = rig::session(&table).unwrap();
+        let (load, mut out) = (Load::new(20_000), Outbox::new());
+        let mut events = Vec::new();
+        let opened = (Nanos(1), Stamp(1));
+        rig::open(&mut session, &load, opened, &mut out, &mut |it| events.push(it));
+        for (number, frame) in (0..).zip(load.messages.iter().take(2_000)) {
+            let arrival = Arrival { at: Nanos(1_700_000_000_000_000_000), recv: Stamp(7), number };
+            session.frame(arrival, frame, &mut out, &mut |it: Event| events.push(it));
+        }
+        let mut orders = 0;
+        for (cause, event) in (0..).map(Seq).zip(&events) {
+            let mut intents = Intents::new();
+            desk.on_event(event, &mut intents);
+            risk.on_event(cause, event, &mut |_| {});
+            for &intent in intents.as_slice() {
+                let outcome = risk.judge(&Proposal { cause, intent, strategy_at: Stamp(0) });
+                let Some(order) = outcome.approved() else { continue };
+                let mut buffer = [0; MESSAGE_MAX];
+                let want = encoder.encode(order.get(), order.get().at, &mut buffer).unwrap();
+                assert_eq!(order_text(&table, order.get()).unwrap().as_bytes(), want.text);
+                orders += 1;
+            }
+        }
+        assert!(orders > 1_000, "{orders} orders");
     }
 }

@@ -57,6 +57,34 @@ pub(super) struct Load {
     pub(super) warm_up: usize,
 }
 
+/// The frame that comes next, as a read from a socket leaves it: in a buffer that was written a
+/// moment ago. A run's frames are megabytes; taken from there each would come from far away, which
+/// no frame does that was just received.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    buffer: Vec<u8>,
+    number: Option<usize>,
+}
+
+impl Received {
+    /// Room for every frame of the load.
+    pub(super) fn new(load: &Load) -> Self {
+        let longest = load.messages.iter().map(<[u8]>::len).max().unwrap_or(0);
+        Self { buffer: Vec::with_capacity(longest), number: None }
+    }
+
+    /// The frame of this number; to be called once before it is due.
+    #[inline]
+    pub(super) fn frame(&mut self, load: &Load, number: usize) -> &[u8] {
+        if self.number != Some(number) {
+            self.number = Some(number);
+            self.buffer.clear();
+            self.buffer.extend_from_slice(load.messages.get(number));
+        }
+        &self.buffer
+    }
+}
+
 /// What a run gave.
 pub(super) struct Run {
     /// Nanoseconds, of each measured frame that led to an order.

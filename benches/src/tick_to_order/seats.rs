@@ -19,7 +19,7 @@ use kairos_engine::wiring::{self, CpuMap, FeedPart, Gate, Parts};
 use kairos_logic::event::{Event, Flags, Kind};
 use kairos_logic::units::Stamp;
 
-use super::rig::{self, Load, Rig, Run, Schedule};
+use super::rig::{self, Load, Received, Rig, Run, Schedule};
 use super::straight::{per_tick, since};
 use crate::{Trouble, alloc, journaling, threads};
 
@@ -122,7 +122,8 @@ fn feed(
         let held = VecDeque::with_capacity(IN_SLOTS);
         let sink = Sink { door, held, clock, first: true, in_after: 0 };
         let out = Outbox::new();
-        Box::new(Feed { session, out, sink, load, phase: Phase::Closed, meters, told })
+        let received = Received::new(&load);
+        Box::new(Feed { session, out, sink, load, received, phase: Phase::Closed, meters, told })
     }))
 }
 
@@ -179,6 +180,7 @@ struct Feed {
     out: Outbox,
     sink: Sink,
     load: Arc<Load>,
+    received: Received,
     phase: Phase,
     meters: Arc<Meters>,
     told: Arc<Told>,
@@ -205,6 +207,7 @@ impl Feed {
         let Phase::Plays(schedule, number) = &mut self.phase else { return Looked::Idle };
         let due = schedule.due(*number);
         if self.sink.clock.stamp() < due {
+            self.received.frame(&self.load, *number);
             return Looked::Idle;
         }
         let frame = *number;
@@ -213,10 +216,11 @@ impl Feed {
         if frame == self.load.warm_up {
             self.told.allocs.store(alloc::of_this_thread(), Ordering::Release);
         }
-        let Self { session, out, sink, load, .. } = self;
+        let Self { session, out, sink, load, received, .. } = self;
         sink.first = true;
         let arrival = Arrival { at: sink.clock.wall(due), recv: due, number: frame as u64 };
-        session.on_frame(arrival, load.messages.get(frame), out, &mut |event| sink.put(event));
+        let bytes = received.frame(load, frame);
+        session.on_frame(arrival, bytes, out, &mut |event| sink.put(event));
         out.clear();
         if is_last {
             self.phase = Phase::Done;

@@ -16,7 +16,7 @@ use kairos_logic::order::{Decision, Intents, Proposal};
 use kairos_logic::risk::{Approved, Outcome, Risk};
 use kairos_logic::units::{Nanos, Seq, Stamp};
 
-use super::rig::{self, Load, Rig, Run, Schedule};
+use super::rig::{self, Load, Received, Rig, Run, Schedule};
 use crate::{Trouble, alloc, journaling, threads};
 
 /// Room for what one frame says, and for what the venue answers: nothing grows in a run.
@@ -49,15 +49,16 @@ pub(super) fn run(rig: &Rig, load: &Load) -> Result<Run, Trouble> {
     let mut from = Stamp(0);
     threads::measured_on(rig.hot, || {
         line.open(load);
+        let mut received = Received::new(load);
         let schedule = Schedule::new(&line.clock, load);
         from = schedule.measured_from();
         for number in 0..load.messages.len() {
             if number == load.warm_up {
                 allocs = alloc::of_this_thread();
             }
-            let due = schedule.due(number);
+            let (due, frame) = (schedule.due(number), received.frame(load, number));
             while line.clock.stamp() < due {}
-            line.frame(due, number, load.messages.get(number));
+            line.frame(due, number, frame);
         }
         allocs = alloc::of_this_thread() - allocs;
     });
@@ -124,9 +125,12 @@ impl Line {
             event.in_after = since(self.clock.stamp(), event.recv);
             self.event(&event);
         }
+        // They begin at their first places again, which are in the cache.
+        self.events.clear();
+        self.news.clear();
     }
 
-    /// One input through journal, strategy, risk, the venue's book, journal and encoder.
+    /// One input through journal, strategy, risk, journal, encoder and the venue's book.
     fn event(&mut self, event: &Event) {
         let frame = frames::event(event);
         let head = (frame.ts, frame.kind, frame.schema, 0);
@@ -142,24 +146,36 @@ impl Line {
             let outcome = risk.judge(&Proposal { cause, intent, strategy_at });
             outcomes.push((outcome, strategy_at, clock.stamp()));
         }
-        self.venue.on_event(event);
+        let mut followed = false;
         // Taken out and put back: its room stays.
         let mut outcomes = std::mem::take(&mut self.outcomes);
         for (outcome, strategy_at, risk_at) in outcomes.drain(..) {
-            self.outcome(&outcome, strategy_at, risk_at);
+            self.outcome(&outcome, (strategy_at, risk_at), event, &mut followed);
         }
         self.outcomes = outcomes;
+        if !followed {
+            self.venue.on_event(event);
+        }
         self.answers();
     }
 
-    fn outcome(&mut self, outcome: &Outcome, strategy_at: Stamp, risk_at: Stamp) {
+    /// Writes a decision down and acts on it. `followed` says whether the venue has seen `event`.
+    fn outcome(
+        &mut self,
+        outcome: &Outcome,
+        (strategy_at, risk_at): (Stamp, Stamp),
+        event: &Event,
+        followed: &mut bool,
+    ) {
         let Some(record) = outcome.record() else { return };
         let frame = frames::decision(record, strategy_at, risk_at);
         let head = (frame.ts, frame.kind, frame.schema, 0);
         let written = self.writer.append_fixed(head, &frame.ext, &frame.payload);
         written.expect("a segment stands ready");
         match outcome {
-            Outcome::Approved(order) if record.action.is_of_order() => self.send(order),
+            Outcome::Approved(order) if record.action.is_of_order() => {
+                self.send(order, event, followed);
+            }
             Outcome::Approved(_) | Outcome::Vacant => {}
             Outcome::Denied(record) => {
                 let at = self.clock.stamp();
@@ -168,13 +184,17 @@ impl Line {
         }
     }
 
-    fn send(&mut self, order: &Approved<Decision>) {
+    fn send(&mut self, order: &Approved<Decision>, event: &Event, followed: &mut bool) {
         let record = order.get();
         let encoded = self.encoder.encode(record, record.at, &mut self.wire);
         assert!(encoded.is_ok(), "{encoded:?}");
         let sent = self.clock.stamp();
         let now = self.clock.wall(sent);
         self.news.push_back(report(record, now, sent, ReportState::Sent));
+        // The venue's own work waits for the text, as in the engine.
+        if !std::mem::replace(followed, true) {
+            self.venue.on_event(event);
+        }
         self.news.extend(self.venue.submit(now, order));
     }
 

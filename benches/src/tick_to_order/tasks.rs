@@ -1,21 +1,29 @@
 //! The same work as tasks behind channels, in two styles.
 //!
 //! One `broadcast` channel carries every input to whoever wants it: strategy, risk, execution and
-//! journal. `mpsc` channels carry proposals to risk, decisions to execution, and decisions to the
-//! journal. Nothing is boxed, formatted, locked or slept on by this code, and the journal is a task
-//! beside the way of an order: it gates nothing.
+//! journal. Three `mpsc` hops carry an order: from strategy to risk, from risk to the journal, and
+//! from there to execution. So an order's text is written when its cause and its decision are in the
+//! journal, as the gate `committed` has it in every other build: tasks that let an order pass the
+//! journal by would do less. Nothing is boxed, locked or slept on by this code; the strategy, risk,
+//! and the venue are those of the other builds.
 //!
-//! * **ordinary**: as such programs are commonly written. A frame arrives as an owned buffer at a
-//!   reader task, as from a socket's task, and becomes owned values by `serde_json`; the journal is
-//!   a file, and a frame is a buffer of its own and one `write`.
+//! * **ordinary**: as such programs are commonly written, and as the reference build of the
+//!   performance requirements was. A frame arrives as an owned buffer at a reader task, as from a
+//!   socket's task, and becomes owned values by `serde_json`; a journal frame is a buffer of its own,
+//!   and a decision is one `write` of all frames since the one before; an order's text is what
+//!   `serde_json` makes of owned values. What such programs also do is left out in their favour:
+//!   strings inside of broadcast messages, a `write` for each frame (half a dozen a tick, which would
+//!   saturate the worker at 100 000/s), a `tokio::fs` file (each write of it wakes a thread), logs.
 //! * **lean**: everything of ours that a task can use. The pinned thread itself decodes, by the
-//!   session and its scanner; messages are small copies; frames go into the mapped journal. It
-//!   allocates nothing. What is left over the engine's time is the price of tasks and wake-ups.
+//!   session and its scanner; messages are small copies; frames go into the mapped journal; the
+//!   encoder has its fixed text ready. It allocates nothing. What is left over the engine's time is
+//!   the price of tasks and wake-ups.
 //!
-//! Latency is taken by execution, into memory that stands ready.
+//! Risk and the journal prefer inputs to what follows from them (`biased`): that is no tuning, both
+//! must know the cause first. Latency is taken by execution, into memory that stands ready.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +39,7 @@ use kairos_engine::pin;
 use kairos_journal::Writer;
 use kairos_logic::desk::Desk;
 use kairos_logic::event::{Event, Kind, ReportState, Verb};
+use kairos_logic::instrument::InstrumentTable;
 use kairos_logic::order::{Action, Decision, Intents, Proposal};
 use kairos_logic::risk::{Outcome, Risk};
 use kairos_logic::units::{Seq, Stamp};
@@ -39,8 +48,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::owned::Owned;
-use super::rig::{self, Load, Rig, Run, Schedule, nanos};
+use super::owned::{self, Owned};
+use super::rig::{self, Load, Received, Rig, Run, Schedule, nanos};
 use super::straight::{per_tick, report, since};
 use crate::{Trouble, alloc, journaling, threads};
 
@@ -82,19 +91,20 @@ struct Wish {
     recv: Stamp,
 }
 
-/// A decision on its way to execution.
+/// A decision on its way to the journal.
+#[derive(Debug)]
+struct Judged {
+    outcome: Outcome,
+    strategy_at: Stamp,
+    risk_at: Stamp,
+    recv: Stamp,
+}
+
+/// A decision that is in the journal, on its way to execution.
 #[derive(Debug)]
 struct Decided {
     outcome: Outcome,
     recv: Stamp,
-}
-
-/// A decision on its way to the journal.
-#[derive(Clone, Copy, Debug)]
-struct Noted {
-    record: Decision,
-    strategy_at: Stamp,
-    risk_at: Stamp,
 }
 
 /// The sending side of the inputs.
@@ -138,15 +148,14 @@ pub(super) fn run(
     let door = Door { inputs, next: Arc::default(), clock: rig.clock.clone() };
     let seen = Arc::new(Seen::default());
     let (wishes, wished) = mpsc::channel(ROOM);
-    let (decisions, decided) = mpsc::channel(ROOM);
-    let (notes, noted) = mpsc::channel(ROOM);
+    let (decisions, judged) = mpsc::channel(ROOM);
+    let (committed, decided) = mpsc::channel(ROOM);
     let (clock, listen) = (&rig.clock, || door.inputs.subscribe());
     runtime.spawn(strategy(listen(), wishes, desk, clock.clone()));
-    runtime.spawn(judge(listen(), wished, (decisions, notes), risk, clock.clone()));
+    runtime.spawn(judge(listen(), wished, decisions, risk, clock.clone()));
     let hands = Hands {
         venue: rig::venue(&table),
-        encoder: OrderEncoder::new(&table, rig::VENUE),
-        wire: [0; MESSAGE_MAX],
+        wire: Wire::new(style, &table),
         door: door.clone(),
         latencies: Vec::with_capacity(load.messages.len()),
         seen: Arc::clone(&seen),
@@ -156,10 +165,10 @@ pub(super) fn run(
         Style::Ordinary => Paper::file(dir.path(), writer)?,
         Style::Lean => Paper::Mapped(writer),
     };
-    let journal = runtime.spawn(journal(listen(), noted, paper));
+    let journal = runtime.spawn(journal(listen(), judged, committed, paper));
     let mut mouth = match style {
         Style::Ordinary => {
-            let (frames, arrived) = mpsc::unbounded_channel();
+            let (frames, arrived) = mpsc::channel(ROOM);
             runtime.spawn(reader(arrived, door.clone()));
             Mouth::Frames(frames)
         }
@@ -210,7 +219,7 @@ enum Mouth {
     /// Into the session, here and now.
     Session(Box<BinanceMarket>, Outbox),
     /// To the reader task.
-    Frames(mpsc::UnboundedSender<(Arrival, Vec<u8>)>),
+    Frames(mpsc::Sender<(Arrival, Vec<u8>)>),
 }
 
 impl Mouth {
@@ -221,7 +230,7 @@ impl Mouth {
                 out.clear();
             }
             // Without a reader everything is over.
-            Self::Frames(frames) => drop(frames.send((arrival, frame.to_vec()))),
+            Self::Frames(frames) => drop(frames.blocking_send((arrival, frame.to_vec()))),
         }
     }
 }
@@ -249,16 +258,17 @@ fn play(
         if workers == Workers::OnePinned {
             threads::raise(0);
         }
+        let mut received = Received::new(load);
         let schedule = Schedule::new(clock, load);
         let mut allocs = 0;
         for number in 0..load.messages.len() {
             if number == load.warm_up {
                 allocs = alloc::of_all_threads();
             }
-            let recv = schedule.due(number);
+            let (recv, frame) = (schedule.due(number), received.frame(load, number));
             while clock.stamp() < recv {}
             let arrival = Arrival { at: clock.wall(recv), recv, number: number as u64 };
-            mouth.frame(arrival, load.messages.get(number), door);
+            mouth.frame(arrival, frame, door);
         }
         allocs = alloc::of_all_threads() - allocs;
         // Overloaded, not every frame leads to an order.
@@ -284,7 +294,7 @@ fn wait_while(left: impl Fn() -> u64) {
 }
 
 /// The reader task of the ordinary style.
-async fn reader(mut arrived: mpsc::UnboundedReceiver<(Arrival, Vec<u8>)>, door: Door) {
+async fn reader(mut arrived: mpsc::Receiver<(Arrival, Vec<u8>)>, door: Door) {
     while let Some((arrival, frame)) = arrived.recv().await {
         // The load holds no frame that cannot be read; one would lead to no order, and be counted.
         if let Some(message) = Owned::read(&frame) {
@@ -331,7 +341,7 @@ async fn strategy(
 async fn judge(
     mut inputs: broadcast::Receiver<Input>,
     mut wished: mpsc::Receiver<Wish>,
-    (decisions, notes): (mpsc::Sender<Decided>, mpsc::Sender<Noted>),
+    decisions: mpsc::Sender<Judged>,
     mut risk: Risk,
     clock: Clock,
 ) {
@@ -351,12 +361,9 @@ async fn judge(
         }
         for (outcome, strategy_at, recv) in outcomes.drain(..) {
             let risk_at = clock.stamp();
-            if let Some(&record) = outcome.record() {
-                let noted = notes.send(Noted { record, strategy_at, risk_at }).await;
-                let sent = decisions.send(Decided { outcome, recv }).await;
-                if noted.is_err() || sent.is_err() {
-                    return;
-                }
+            let judged = Judged { outcome, strategy_at, risk_at, recv };
+            if decisions.send(judged).await.is_err() {
+                return;
             }
         }
     }
@@ -365,12 +372,43 @@ async fn judge(
 /// What execution works with.
 struct Hands {
     venue: PaperVenue,
-    encoder: OrderEncoder,
-    wire: [u8; MESSAGE_MAX],
+    wire: Wire,
     door: Door,
     /// Arrival of the cause, and when the order's text stood.
     latencies: Vec<(Stamp, Stamp)>,
     seen: Arc<Seen>,
+}
+
+/// The text of orders.
+enum Wire {
+    /// A text of its own for each.
+    Owned(InstrumentTable, String),
+    /// By the engine's encoder, into one buffer.
+    Fixed(OrderEncoder, Box<[u8; MESSAGE_MAX]>),
+}
+
+impl Wire {
+    fn new(style: Style, table: &InstrumentTable) -> Self {
+        match style {
+            Style::Ordinary => Self::Owned(table.clone(), String::new()),
+            Style::Lean => {
+                Self::Fixed(OrderEncoder::new(table, rig::VENUE), Box::new([0; MESSAGE_MAX]))
+            }
+        }
+    }
+
+    fn write(&mut self, record: &Decision) {
+        match self {
+            Self::Owned(table, text) => {
+                let written = owned::order_text(table, record);
+                *text = written.expect("a limit order of a known instrument");
+            }
+            Self::Fixed(encoder, text) => {
+                let encoded = encoder.encode(record, record.at, &mut **text);
+                assert!(encoded.is_ok(), "{encoded:?}");
+            }
+        }
+    }
 }
 
 async fn execution(
@@ -404,8 +442,7 @@ impl Hands {
         let clock = &self.door.clock;
         match &decided.outcome {
             Outcome::Approved(order) if record.action.is_of_order() => {
-                let encoded = self.encoder.encode(record, record.at, &mut self.wire);
-                assert!(encoded.is_ok(), "{encoded:?}");
+                self.wire.write(record);
                 let sent = clock.stamp();
                 self.latencies.push((decided.recv, sent));
                 let now = clock.wall(sent);
@@ -438,13 +475,14 @@ enum Paper {
     /// The engine's own journal.
     Mapped(Writer),
     /// A file; the engine's journal lies beside it and stays empty.
-    File(File, Writer),
+    File(BufWriter<File>, Writer),
 }
 
 impl Paper {
     fn file(dir: &Path, writer: Writer) -> Result<Self, Trouble> {
         let file = File::create(dir.join("frames"));
-        Ok(Self::File(file.map_err(|error| Trouble::new("file of frames", error))?, writer))
+        let file = file.map_err(|error| Trouble::new("file of frames", error))?;
+        Ok(Self::File(BufWriter::with_capacity(1 << 16, file), writer))
     }
 
     fn into_writer(self) -> Writer {
@@ -453,7 +491,17 @@ impl Paper {
         }
     }
 
-    /// Without room the frame is lost: this journal gates nothing.
+    /// What was written survives this process from here on.
+    fn commit(&mut self) {
+        match self {
+            Self::Mapped(_) => {} // each frame is committed when it is written
+            Self::File(file, _) => {
+                let _kept = file.flush().is_ok();
+            }
+        }
+    }
+
+    /// Without room the frame is lost; there is always room for a run.
     fn write<const WORDS: usize, const BYTES: usize>(&mut self, frame: &Fixed<WORDS, BYTES>) {
         match self {
             Self::Mapped(writer) => {
@@ -476,22 +524,36 @@ impl Paper {
 
 async fn journal(
     mut inputs: broadcast::Receiver<Input>,
-    mut noted: mpsc::Receiver<Noted>,
+    mut judged: mpsc::Receiver<Judged>,
+    committed: mpsc::Sender<Decided>,
     mut paper: Paper,
 ) -> Paper {
+    let mut next_seq = 0;
     loop {
         tokio::select! {
             biased;
             input = next(&mut inputs) => match input {
-                Some(Input { event, .. }) => paper.write(&frames::event(&event)),
-                None => return paper,
-            },
-            note = noted.recv() => match note {
-                Some(Noted { record, strategy_at, risk_at }) => {
-                    paper.write(&frames::decision(&record, strategy_at, risk_at));
+                Some(Input { seq, event }) => {
+                    paper.write(&frames::event(&event));
+                    next_seq = seq.0 + 1;
                 }
                 None => return paper,
             },
+            it = judged.recv() => {
+                let Some(Judged { outcome, strategy_at, risk_at, recv }) = it else { return paper };
+                let Some(record) = outcome.record() else { continue };
+                // Its cause first. Risk has seen it, so it is on its way.
+                while next_seq <= record.cause.0 {
+                    let Some(Input { seq, event }) = next(&mut inputs).await else { return paper };
+                    paper.write(&frames::event(&event));
+                    next_seq = seq.0 + 1;
+                }
+                paper.write(&frames::decision(record, strategy_at, risk_at));
+                paper.commit();
+                if committed.send(Decided { outcome, recv }).await.is_err() {
+                    return paper;
+                }
+            }
         }
     }
 }

@@ -526,7 +526,7 @@ impl Desk {
     /// The caller clears `intents` between events.
     pub fn on_event(&mut self, event: &Event, intents: &mut Intents) {
         let news = event.news();
-        self.state.market.on_event(event);
+        self.state.market.on_news(event, &news);
         let owner = self.state.on_news(event, &news);
         self.state.on_control(&news);
         for (id, strategy) in (0_u8..).map(StrategyId).zip(&mut self.strategies) {

@@ -777,23 +777,26 @@ impl Event {
         }
     }
 
+    #[inline]
     fn report_news(&self) -> News {
         let [a, b, c, d] = self.body;
         let (order, side) = (OrderId(a as u64), self.flags.side());
-        let code = u8::try_from(d).ok().and_then(Code::from_number);
-        match (ReportState::from_number(self.flags.bits() >> 4), code) {
-            (Some(ReportState::Filled), _) => News::Fill {
+        let Some(state) = ReportState::from_number(self.flags.bits() >> 4) else {
+            return News::Nothing;
+        };
+        if state == ReportState::Filled {
+            return News::Fill {
                 order,
                 side,
                 price: Price(b),
                 qty: Qty(c),
                 fee: Money(d),
                 maker: self.flags.has(Flags::MAKER),
-            },
-            (Some(state), Some(code)) => {
-                News::Report { order, side, state, remaining: Qty(c), code }
-            }
-            _ => News::Nothing,
+            };
+        }
+        match u8::try_from(d).ok().and_then(Code::from_number) {
+            Some(code) => News::Report { order, side, state, remaining: Qty(c), code },
+            None => News::Nothing,
         }
     }
 

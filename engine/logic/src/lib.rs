@@ -17,6 +17,7 @@ pub mod book;
 pub mod code;
 pub mod decision;
 pub mod desk;
+pub mod digits;
 pub mod event;
 pub mod instrument;
 pub mod ledger;

@@ -113,11 +113,16 @@ impl Market {
 
     /// Learns from one event. To be called for every event, before anyone asks.
     pub fn on_event(&mut self, event: &Event) {
+        self.on_news(event, &event.news());
+    }
+
+    /// As [`Self::on_event`], of an event that the caller has read.
+    pub(crate) fn on_news(&mut self, event: &Event, news: &News) {
         self.now = self.now.max(event.at);
         self.seen += 1;
         let (now, seen) = (self.now, self.seen);
         let known = self.known.get_mut(event.instrument.index());
-        match (event.news(), known) {
+        match (*news, known) {
             (News::Trade { price, qty, aggressor, .. }, Some(known)) => {
                 known.trade = Some(LastTrade { price, qty, aggressor, at: now });
             }

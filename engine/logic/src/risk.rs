@@ -209,7 +209,7 @@ impl Risk {
     /// and cancels. At most one change and one cancel for each open order.
     pub fn on_event(&mut self, cause: Seq, event: &Event, out: &mut impl FnMut(Outcome)) {
         let news = event.news();
-        self.market.on_event(event);
+        self.market.on_news(event, &news);
         let mut broken = false;
         match news {
             News::Fill { .. } | News::Report { .. } => broken = !self.on_answer(event, &news),

@@ -1,7 +1,8 @@
 //! EXECUTION: ORDERS in, bytes to the venue out; what the venue answers goes back through IN.
 //!
 //! In paper the venue is [`PaperVenue`]: the seat then also reads IN, on a branch of its own, to
-//! know the book that it trades against. Orders are encoded for the wire in paper too, so that the
+//! know the book that it trades against. The venue's own work waits until the first order's text
+//! stands: no live order would wait for it. Orders are encoded for the wire in paper too, so that the
 //! figures of a paper run contain what a live run has to do before its bytes leave.
 
 use std::collections::VecDeque;
@@ -55,19 +56,35 @@ impl Time {
 
 /// Sends what risk approved, once, and nothing else.
 pub struct ExecutionSeat<I, O, P> {
-    inputs: I,
+    market: Following<I>,
     orders: O,
     front_door: P,
     venue: PaperVenue,
     wire: Wire,
     news: VecDeque<Event>,
     published: u64,
-    batch: Batch,
     /// Whether to wait for the durable mark as well as for the journal.
     durable_gate: bool,
     time: Time,
     clock: Clock,
     meters: Arc<Meters>,
+}
+
+/// The paper venue's view of the market: IN, on a branch of its own.
+struct Following<I> {
+    inputs: I,
+    batch: Batch,
+}
+
+impl<I: Inlet<Event>> Following<I> {
+    /// Tells the venue what has come, some of it at most.
+    #[inline]
+    fn follow(&mut self, venue: &mut PaperVenue) -> Looked {
+        let (before, asked) = (self.inputs.position(), self.batch.size());
+        let looked = self.inputs.look(asked, |_, event| venue.on_event(event));
+        self.batch.took(self.inputs.position() - before, asked);
+        looked
+    }
 }
 
 impl<I, O, P> ExecutionSeat<I, O, P>
@@ -94,14 +111,13 @@ where
     ) -> Self {
         meters.sim_due.set(u64::MAX);
         Self {
-            inputs,
+            market: Following { inputs, batch: INPUTS_BATCH },
             orders,
             front_door,
             venue,
             wire: Wire::new(table),
             news: ring::queue(NEWS_SLOTS),
             published: 0,
-            batch: INPUTS_BATCH,
             durable_gate,
             time,
             clock,
@@ -125,12 +141,24 @@ where
         if self.published == before {
             return false;
         }
+        if self.news.is_empty() {
+            self.news.clear(); // begins at its first place again, which is in the cache
+        }
         self.meters.execution.published_in.set(self.published);
         self.meters.backlog.set(self.news.len() as u64);
         true
     }
 
+    /// Sends what waits in ORDERS, and lets the venue follow the market before the first order is
+    /// there. Says what either found.
     fn take_orders(&mut self) -> Looked {
+        let mut followed = None;
+        let ordered = self.send(&mut followed);
+        let Self { market, venue, .. } = self;
+        ordered.max(followed.unwrap_or_else(|| market.follow(venue)))
+    }
+
+    fn send(&mut self, followed: &mut Option<Looked>) -> Looked {
         let free = NEWS_SLOTS.saturating_sub(self.news.len());
         let mut allowance = ((free / NEWS_ROOM) as u64).min(ORDERS_BATCH);
         if self.durable_gate {
@@ -140,7 +168,7 @@ where
         if allowance == 0 {
             return Looked::Idle;
         }
-        let Self { orders, venue, wire, news, time, clock, meters, .. } = self;
+        let Self { market, orders, venue, wire, news, time, clock, meters, .. } = self;
         orders.look(allowance, |_, slot| match &slot.outcome {
             Outcome::Vacant => {}
             // JOURNAL lets go of a slot whether its frame was written or not, and says so before.
@@ -181,6 +209,8 @@ where
                 if record.action == Action::Place {
                     news.push_back(left(record, now, sent));
                 }
+                // The order meets the market as its cause left it.
+                followed.get_or_insert_with(|| market.follow(venue));
                 news.extend(venue.submit(now, order));
             }
         })
@@ -296,20 +326,16 @@ where
 {
     fn turn(&mut self) -> Looked {
         let mut busy = self.deliver();
-        let Self { inputs, venue, batch, .. } = self;
-        let (before, asked) = (inputs.position(), batch.size());
-        let looked = inputs.look(asked, |_, event| venue.on_event(event));
-        batch.took(inputs.position() - before, asked);
-        let ordered = self.take_orders();
+        let looked = self.take_orders();
         busy |= self.advance_venue();
         busy |= self.deliver();
         // What is still to come is told before what was taken: whoever finds everything taken must
         // also find the answers that are due.
         self.meters.backlog.set(self.news.len() as u64);
         self.meters.sim_due.set(self.venue.next_due().map_or(u64::MAX, |due| due.0));
-        self.meters.execution.taken_in.set(self.inputs.position());
+        self.meters.execution.taken_in.set(self.market.inputs.position());
         self.meters.execution.taken_orders.set(self.orders.position());
-        if busy { Looked::Busy } else { looked.max(ordered) }
+        if busy { Looked::Busy } else { looked }
     }
 }
 

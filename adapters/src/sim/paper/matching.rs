@@ -110,6 +110,9 @@ impl PaperVenue {
     pub(super) fn run_until(&mut self, now: Nanos) {
         while self.has_room() && self.commands.front().is_some_and(|it| it.due <= now) {
             if let Some(Command { due, decision }) = self.commands.pop_front() {
+                if self.commands.is_empty() {
+                    self.commands.clear(); // begins at its first place again, which is in the cache
+                }
                 self.now = self.now.max(due);
                 match decision.action {
                     Action::Place => self.place(&decision),

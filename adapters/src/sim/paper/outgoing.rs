@@ -48,6 +48,9 @@ impl Outgoing {
                 any = true;
             }
         }
+        if any && self.queue.is_empty() {
+            self.queue.clear(); // begins at its first place again, which is in the cache
+        }
         any
     }
 }

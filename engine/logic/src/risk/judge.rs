@@ -73,6 +73,8 @@ struct Draft {
     qty: Qty,
     order_type: OrderType,
     tif: TimeInForce,
+    /// In the quote currency; 0 until it is known.
+    value: Money,
     notional: Money,
 }
 
@@ -94,6 +96,7 @@ impl Risk {
             qty: intent.qty,
             order_type: intent.order_type,
             tif: intent.tif,
+            value: Money(0),
             notional: Money(0),
         };
         let checked = match intent.action {
@@ -243,7 +246,7 @@ impl Risk {
                 if draft.price.0 <= 0 {
                     return deny(Code::InvalidPrice, intent.price.0, instrument.tick.0);
                 }
-                check_value(instrument, draft.price, draft.qty)?;
+                draft.value = check_value(instrument, draft.price, draft.qty)?;
             }
         }
         Ok(instrument)
@@ -267,7 +270,7 @@ impl Risk {
             limit: i64::from(self.currency.0),
         };
         let price = match intent.order_type {
-            OrderType::Limit => draft.price,
+            OrderType::Limit => draft.price, // its value was checked
             OrderType::Market => {
                 let touch = self.opposite(intent.instrument, intent.side).ok_or(no_price)?;
                 let band = self.limits.price_band_bps;
@@ -279,10 +282,11 @@ impl Risk {
                         draft.tif = TimeInForce::Ioc;
                     }
                 }
+                draft.value = check_value(instrument, edge, draft.qty)?;
                 edge
             }
         };
-        let value = check_value(instrument, price, draft.qty)?;
+        let value = draft.value;
         let invalid = Denial { code: Code::InvalidNumeric, found: price.0, limit: draft.qty.0 };
         let base = base_amount(instrument, draft.qty).map_err(|_| invalid)?;
         match self.market.convert(value, instrument.quote, self.currency) {
