@@ -50,8 +50,9 @@ const FAULTS: [(&str, u64); 15] = [
 /// Longest time until everything is whole again: waits have doubled, venues asked to be left alone.
 const CALM_MAX: Duration = Duration::from_secs(90);
 
-/// What the end of the storm has to be quiet for.
-const CALM: Duration = Duration::from_secs(3);
+/// What the end of the storm has to be quiet for: longer than an answer is waited for, so that a
+/// snapshot that was lost has been asked for again.
+const CALM: Duration = Duration::from_secs(8);
 
 fn storm_seconds() -> u64 {
     std::env::var("KAIROS_STORM_SECONDS").map_or(10, |it| it.parse().unwrap())
