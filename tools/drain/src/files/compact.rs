@@ -22,25 +22,15 @@ pub(super) fn all(
     journal: &str,
     depth: bool,
 ) -> Result<(usize, usize), SinkError> {
-    let (mut before, mut after) = (0, 0);
-    let hours = {
-        let _turn = layout.take_turn()?;
-        layout.recover_alone((journal, depth), false)?;
-        let mut hours: Vec<Parts> = Vec::new();
-        for (set, files) in layout.find()?.shown {
-            before += 1;
-            let footer = layout.check_footer(&files, (journal, depth))?;
-            let belongs = |parts: &Parts| {
-                let (last, _, of) = &parts[parts.len() - 1];
-                (last.run, of.hour, &of.date, last.last_seq + 1)
-                    == (set.run, footer.hour, &footer.date, set.first_seq)
-            };
-            match hours.last_mut().filter(|parts| footer.hour.is_some() && belongs(parts)) {
-                Some(parts) => parts.push((set, files, footer)),
-                None => hours.push(vec![(set, files, footer)]),
-            }
+    let mut after = 0;
+    let mut tries = 5;
+    let (before, hours) = loop {
+        tries -= 1;
+        // A drain may have shown one set behind and the next one before the folder that was just looked at.
+        match scan(layout, journal, depth) {
+            Err(SinkError::Diverged(_)) if tries > 0 => {}
+            other => break other?,
         }
-        hours
     };
     let newest = hours.len().saturating_sub(1);
     for (at, parts) in hours.iter().enumerate() {
@@ -54,6 +44,28 @@ pub(super) fn all(
         after += 1;
     }
     Ok((before, after))
+}
+
+/// The sets by hours, and how many there are.
+fn scan(layout: &Layout, journal: &str, depth: bool) -> Result<(usize, Vec<Parts>), SinkError> {
+    let _turn = layout.take_turn()?;
+    layout.recover_alone((journal, depth), false)?;
+    let mut before = 0;
+    let mut hours: Vec<Parts> = Vec::new();
+    for (set, files) in layout.find()?.shown {
+        before += 1;
+        let footer = layout.check_footer(&files, (journal, depth))?;
+        let belongs = |parts: &Parts| {
+            let (last, _, of) = &parts[parts.len() - 1];
+            (last.run, of.hour, &of.date, last.last_seq + 1)
+                == (set.run, footer.hour, &footer.date, set.first_seq)
+        };
+        match hours.last_mut().filter(|parts| footer.hour.is_some() && belongs(parts)) {
+            Some(parts) => parts.push((set, files, footer)),
+            None => hours.push(vec![(set, files, footer)]),
+        }
+    }
+    Ok((before, hours))
 }
 
 fn one(layout: &Layout, parts: &Parts) -> Result<(), SinkError> {
