@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use kairos_journal::archive::{ArchiveOptions, Archiver};
-use kairos_journal::{HotOptions, Options, Placement, RunFacts, create};
+use kairos_journal::{HotOptions, Keeper, Options, Placement, RunFacts, Writer, create};
 
 use crate::journaling::Place;
 use crate::report::Findings;
@@ -41,41 +41,66 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Findings, Trouble> {
     Ok(found)
 }
 
+/// A ring full of frames that nobody has copied.
+#[derive(Clone, Copy)]
+pub(crate) struct Backlog<'a> {
+    ring: &'a Path,
+    bytes: u64,
+    last_seq: u64,
+}
+
+impl<'a> Backlog<'a> {
+    /// Fills the ring; `disk` is for the archive that the run begins with. The ring stays as it is for as
+    /// long as the two halves are kept.
+    pub(crate) fn fill(ring: &'a Path, disk: &Path) -> Result<(Self, Writer, Keeper), Trouble> {
+        let dir = disk.join("begun");
+        let hot = HotOptions { segments: SEGMENTS + 2, ..HotOptions::new(ring) };
+        let options = Options {
+            segment_bytes: SEGMENT_BYTES,
+            placement: Placement::Hot(hot),
+            ready_min: 1,
+            ..Options::default()
+        };
+        let archiver = Archiver::open(ArchiveOptions::new(&dir, ring)).map_err(trouble)?;
+        let (mut writer, mut keeper, _) =
+            create(&dir, &options, RunFacts::default()).map_err(trouble)?;
+        drop(archiver); // from here on nobody copies
+        let shared = writer.shared();
+        let mut at = 0_u64;
+        while shared.rolls() < SEGMENTS as u64 {
+            let payload = at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes().repeat(8);
+            let payload: &[u8; 64] = payload.as_slice().try_into().unwrap_or(&[0; 64]);
+            match writer.append_fixed((at, 0x101, 1, 0), &[at], payload) {
+                Ok(seq) => at = seq,
+                Err(_) => drop(keeper.turn()),
+            }
+        }
+        let (_, rest) = shared.position();
+        let bytes = SEGMENTS as u64 * SEGMENT_BYTES + rest;
+        Ok((Self { ring, bytes, last_seq: shared.committed_seq() }, writer, keeper))
+    }
+
+    /// Copies all of it into a new archive, or as much as there is time for until `enough`.
+    pub(crate) fn copy(self, dir: &Path, enough: impl Fn() -> bool) -> Result<(), Trouble> {
+        let mut archiver = Archiver::open(ArchiveOptions::new(dir, self.ring)).map_err(trouble)?;
+        while archiver.progress().durable_seq < self.last_seq && !enough() {
+            if !archiver.turn().map_err(trouble)? {
+                archiver.flush().map_err(trouble)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn trouble(error: kairos_journal::Error) -> Trouble {
+    Trouble::new("archive", error)
+}
+
 /// MiB, and the nanoseconds of either way.
 fn round(ring: &Path, disk: &Path) -> Result<(f64, f64, f64), Trouble> {
-    let trouble = |error: kairos_journal::Error| Trouble::new("archive", error);
-    let (dir, hot) = (disk.join("archive"), HotOptions::new(ring));
-    let hot = HotOptions { segments: SEGMENTS + 2, ..hot };
-    let options = Options {
-        segment_bytes: SEGMENT_BYTES,
-        placement: Placement::Hot(hot),
-        ready_min: 1,
-        ..Options::default()
-    };
-    let archiver = Archiver::open(ArchiveOptions::new(&dir, ring)).map_err(trouble)?;
-    let (mut writer, mut keeper, _) =
-        create(&dir, &options, RunFacts::default()).map_err(trouble)?;
-    drop(archiver); // from here on nobody copies
-    let shared = writer.shared();
-    let mut at = 0_u64;
-    while shared.rolls() < SEGMENTS as u64 {
-        let payload = at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes().repeat(8);
-        let payload: &[u8; 64] = payload.as_slice().try_into().unwrap_or(&[0; 64]);
-        match writer.append_fixed((at, 0x101, 1, 0), &[at], payload) {
-            Ok(seq) => at = seq,
-            Err(_) => drop(keeper.turn()),
-        }
-    }
-    let (_, rest) = shared.position();
-    let bytes = SEGMENTS as u64 * SEGMENT_BYTES + rest;
-
+    let (backlog, _writer, _keeper) = Backlog::fill(ring, disk)?;
     let start = Instant::now();
-    let mut archiver = Archiver::open(ArchiveOptions::new(&dir, ring)).map_err(trouble)?;
-    while archiver.progress().durable_seq < shared.committed_seq() {
-        if !archiver.turn().map_err(trouble)? {
-            archiver.flush().map_err(trouble)?;
-        }
-    }
+    backlog.copy(&disk.join("archive"), || false)?;
     let ours = nanos(start);
 
     let start = Instant::now();
@@ -84,7 +109,7 @@ fn round(ring: &Path, disk: &Path) -> Result<(f64, f64, f64), Trouble> {
     }
     let theirs = nanos(start);
     #[expect(clippy::cast_precision_loss, reason = "some hundred million bytes")]
-    let mib = bytes as f64 / f64::from(1 << 20);
+    let mib = backlog.bytes as f64 / f64::from(1 << 20);
     Ok((mib, ours, theirs))
 }
 

@@ -49,6 +49,8 @@ Ratios (median of the rounds, with the lowest and the highest):
                  tmpfs_faults_per_million, ext4_faults_per_million
                  hot_over_copy, hot_faults_per_million    in the ring, with the archiver at work
   archive        throughput_over_dd        bytes per second, catching up / dd bs=1M oflag=dsync
+  beside         p99_added_over_gap_p99    p99 of orders with the archiver catching up on the other CPU, less
+                                           the p99 without / the p99 of the host's own gaps
   tick_to_order  fused_over_straight_p50   all seats on one thread / one straight-line function
                  tokio_over_fused_p50, tokio_over_fused_p99, tokio_over_split_p50
                  tokio_lean_over_...       the same tasks with our decoder, journal and no allocation
@@ -90,6 +92,9 @@ enum Name {
     Archive,
     /// Frame bytes to order text: fused, split, straight-line, and tokio; open loop.
     TickToOrder,
+    /// Frame bytes to order text while the archiver catches up on the other CPU, against without. Two
+    /// CPUs.
+    Beside,
     /// Replay of a journal against the same decisions over events in memory.
     Replay,
 }
@@ -102,6 +107,7 @@ impl Name {
             Self::Append => "append",
             Self::Archive => "archive",
             Self::TickToOrder => "tick_to_order",
+            Self::Beside => "beside",
             Self::Replay => "replay",
         }
     }
@@ -113,6 +119,7 @@ impl Name {
             Self::Append => append::run(bench),
             Self::Archive => archive::run(bench),
             Self::TickToOrder => tick_to_order::run(bench),
+            Self::Beside => tick_to_order::beside::run(bench),
             Self::Replay => replay::run(bench),
         }
     }

@@ -132,6 +132,13 @@ impl Series {
         let ratio = |(a, b): (&Vec<f64>, &Vec<f64>)| quantile(a, q) / quantile(b, q);
         Ratio::of(both.map(ratio).filter(|it| it.is_finite()).collect())
     }
+
+    /// This row's percentile less the other's, round by round.
+    pub(crate) fn less(&self, other: &Self, q: f64) -> Option<Ratio> {
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        let both = pairs.filter(|(a, b)| !a.is_empty() && !b.is_empty());
+        Ratio::of(both.map(|(a, b)| quantile(a, q) - quantile(b, q)).collect())
+    }
 }
 
 /// The value below which the share `q` of the ascending, non-empty `sorted` lies.

@@ -6,7 +6,7 @@ use kairos_edge::config::{Config, Profile};
 use kairos_edge::stats::{
     self, EngineView, Facts, JournalView, SeatView, StatsError, StatsWriter, VenueView,
 };
-use kairos_journal::Shared;
+use kairos_journal::{ArchiverState, Shared};
 use kairos_logic::units::Stamp;
 
 use crate::clock::Clock;
@@ -81,7 +81,13 @@ impl Page {
     }
 
     /// Copies what the seats say at this moment.
-    pub fn mirror(&self, meters: &Meters, seen: &[Seen], threads: &[SeatThread], journal: &Shared) {
+    pub fn mirror(
+        &self,
+        meters: &Meters,
+        seen: &[Seen],
+        threads: &[SeatThread],
+        (journal, policy_activations): (&Shared, u64),
+    ) {
         let Some(writer) = &self.writer else { return };
         let now = self.clock.stamp();
         for (place, (name, thread, inside)) in self.seats.iter().enumerate() {
@@ -119,6 +125,8 @@ impl Page {
             risk_state: meters.risk_state.get(),
             open_orders: meters.open_orders.get(),
         });
+        let (ring_slots, ring_waiting) = journal.ring().unwrap_or_default();
+        let (flush_ns, flush_max_ns) = journal.flush_ns();
         writer.store_journal(&JournalView {
             run: self.run,
             committed: journal.committed_seq(),
@@ -130,6 +138,13 @@ impl Page {
             failed: u64::from(journal.has_failed()),
             durable_lag_ns: journal.durable_lag_ns(),
             archiver_silent_ns: journal.archiver_silent_ns(),
+            archived: journal.archived_seq(),
+            ring_slots,
+            ring_waiting,
+            archiver_state: archiver_number(journal.archiver().as_ref()),
+            policy_activations,
+            flush_ns,
+            flush_max_ns,
         });
     }
 
@@ -144,6 +159,19 @@ impl Page {
                 meters.feeds.get(place).map(|it| &it.seat)
             }
         }
+    }
+}
+
+/// The number of the archiver's state on the page.
+const fn archiver_number(state: Option<&ArchiverState>) -> u64 {
+    match state {
+        None => 0,
+        Some(ArchiverState::Absent) => 1,
+        Some(ArchiverState::Starting) => 2,
+        Some(ArchiverState::Ready) => 3,
+        Some(ArchiverState::Copying) => 4,
+        Some(ArchiverState::Full(_)) => 5,
+        Some(ArchiverState::Failed(_)) => 6,
     }
 }
 

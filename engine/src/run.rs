@@ -214,16 +214,12 @@ pub fn run_on(
         if signals.kill.swap(false, Ordering::AcqRel) {
             meters.want(Verb::Kill);
         }
-        let archiver = || {
-            let silent_ms = shared.archiver_silent_ns() / 1_000_000;
-            shared.archiver().map(|it| format!("{it}, last heard of {silent_ms} ms ago"))
-        };
-        lag.judge(shared.durable_lag_ns(), archiver, &meters, audience);
+        lag.look(&shared, &meters, audience);
         if let (Status::Failed(failure), false) = (shared.status(), told) {
             told = true;
             audience.alarm(&format!("journal: {}; trading halts", failure.message));
         }
-        page.mirror(&meters, seen, &threads, &shared);
+        page.mirror(&meters, seen, &threads, (&shared, lag.activations));
         audience.progress(&meters);
     };
     // What can no longer become durable can no longer be sent through a gate that waits for it.

@@ -223,6 +223,7 @@ where
         EO: Inlet<OrderSlot> + 'static,
         O: Outlet<OrderSlot> + 'static,
     {
+        let stale_after_ms = self.risk.limits().stale_after_ms;
         let risk = RiskSeat::new(
             self.risk_in,
             self.proposals_in,
@@ -253,7 +254,8 @@ where
             self.time,
             self.clock,
             Arc::clone(meters),
-        );
+        )
+        .stale_after(stale_after_ms);
         threads.seat(cpus.execution, Place::Execution, "execution".into(), Box::new(execution));
     }
 }

@@ -13,6 +13,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -20,9 +21,10 @@ use kairos_engine::meter::Meters;
 use kairos_engine::pin;
 use kairos_engine::run::{self, Audience, Signals};
 use kairos_engine::start::SeatThread;
+use kairos_journal::archive::{self, ArchiveOptions};
 use kairos_logic::strategy::Registry;
 
-use harness::{Setup, captures, fused, map};
+use harness::{Setup, captures, fused, in_memory, map};
 
 #[path = "it/harness.rs"]
 #[expect(dead_code, reason = "shared with the other tests, which use all of it")]
@@ -147,24 +149,34 @@ impl Audience for Between {
     }
 }
 
-fn run_between(setup: &Setup, from: u64, to: u64) -> Between {
+/// With a ring an archiver is at work beside.
+fn run_between(setup: &Setup, ring: Option<&Path>, from: u64, to: u64) -> Between {
     let mut between =
         Between { from, to, threads: Vec::new(), start: None, end: None, warnings: Vec::new() };
-    run::run(&setup.config(), &Registry::shipped(), &Signals::default(), &mut between).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let archiver = ring.map(|ring| {
+            let options = ArchiveOptions::new(setup.journal_dir(), ring);
+            scope.spawn(|| archive::run(options, &over, &mut |_| {}))
+        });
+        run::run(&setup.config(), &Registry::shipped(), &Signals::default(), &mut between).unwrap();
+        over.store(true, Ordering::Release);
+        archiver.into_iter().for_each(|it| it.join().unwrap().unwrap());
+    });
     between
 }
 
 /// Runs once to learn how much there is, and once with everything but the first fifth and the last
 /// twentieth counted.
-fn check(what: &str, mut setup: Setup, pace: &str) {
-    let unpaced = run_between(&setup, u64::MAX, u64::MAX);
+fn check(what: &str, mut setup: Setup, ring: Option<&Path>, pace: &str) {
+    let unpaced = run_between(&setup, ring, u64::MAX, u64::MAX);
     assert!(unpaced.start.is_none());
     let total = setup.content().events.len() as u64;
     setup.journal = "again".into();
     setup.pace = pace.into();
     HOT.store(0, Ordering::Relaxed);
     OTHER.store(0, Ordering::Relaxed);
-    let seen = run_between(&setup, total / 5, total / 20 * 19);
+    let seen = run_between(&setup, ring, total / 5, total / 20 * 19);
     let (start, end) = (seen.start.unwrap(), seen.end.unwrap());
     let events = end.0.events - start.0.events;
     let orders = end.0.orders - start.0.orders;
@@ -197,8 +209,15 @@ fn seeded(cores: String) -> Setup {
 fn no_hot_thread_allocates_once_it_is_warm() {
     let usable = pin::usable_cpus().unwrap();
     let (first, last) = (*usable.first().unwrap(), *usable.last().unwrap());
-    check("one thread", seeded(fused()), "40.0");
-    check("two threads", seeded(map(first, last, last, first, last)), "40.0");
+    check("one thread", seeded(fused()), None, "40.0");
+    check("two threads", seeded(map(first, last, last, first, last)), None, "40.0");
+    let ring = in_memory();
+    let mut setup = seeded(fused());
+    setup.placement = format!(
+        "placement = \"hot\"\nhot_dir = {:?}\nhot_segments = 4\n",
+        ring.path().display().to_string()
+    );
+    check("in the ring, with the archiver at work", setup, Some(ring.path()), "40.0");
     let Some(captures) = captures() else { return };
     let mut setup = seeded(fused());
     setup.captures = vec![captures.join("binance/btcusdt_20240808.frames.gz")];
@@ -207,7 +226,7 @@ fn no_hot_thread_allocates_once_it_is_warm() {
         .map(|it| format!("[strategies.{it}]\nkind = {it:?}\n"))
         .concat();
     setup.more = String::new();
-    check("recorded", setup, "150.0");
+    check("recorded", setup, None, "150.0");
 }
 
 /// Times at which each thread called the system, by the thread's name.

@@ -152,7 +152,7 @@ pub fn forget(dir: &Path, name: &str) -> Result<(), Error> {
 
 const FOLDER: &str = "cursors";
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let fits =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     (1..=64).contains(&name.len()) && name.bytes().all(fits)

@@ -94,7 +94,8 @@ pub(crate) struct HotKeeper {
     header: SegmentHeader, // of the next segment, but for the clocks
     places: Vec<Place>,
     taken: Option<Taken>,
-    live: VecDeque<Live>, // oldest first
+    live: VecDeque<Live>,       // oldest first
+    left: VecDeque<(u64, u64)>, // segments that wait for the archiver, with their last seq
     given: usize,
     lag: LagMeter,
     last_second: Instant,
@@ -194,6 +195,8 @@ fn begin(
     let (anchor, uuid) = (header.created, uuid::Uuid::from_bytes(header.uuid));
     let link = Arc::new(Link::default());
     link.shared.publish_durable(parent.last_seq);
+    link.shared.publish_archived(parent.last_seq);
+    link.shared.publish_ring(places.len(), 0);
     let now = Instant::now();
     let mut keeper = HotKeeper {
         shared: Arc::clone(&link.shared),
@@ -207,6 +210,7 @@ fn begin(
         places,
         taken: None,
         live: VecDeque::new(),
+        left: VecDeque::new(),
         given: 0,
         lag: LagMeter::default(),
         last_second: now,
@@ -419,7 +423,14 @@ impl HotKeeper {
 
     /// Passes on what the archiver says of this run.
     fn follow_archiver(&mut self) {
-        if let Some(progress) = self.archiver.progress(self.header.run)
+        let progress = self.archiver.progress(self.header.run);
+        if let Some(progress) = &progress {
+            while let Some((_, seq)) = self.left.pop_front_if(|(it, _)| *it <= progress.released) {
+                self.shared.publish_archived(seq);
+            }
+        }
+        self.shared.publish_ring(self.places.len(), self.left.len());
+        if let Some(progress) = progress
             && progress.durable_seq > self.shared.durable_seq()
         {
             // Never more than was committed: whatever a page says, an order waits for its frame.
@@ -441,6 +452,7 @@ impl HotKeeper {
         if let Some(place) = self.places.get_mut(live.place) {
             place.dirty = usize::try_from(end.offset).unwrap_or(usize::MAX);
         }
+        self.left.push_back((live.segment.number, end.last_seq));
         self.shared.count_sealed();
     }
 

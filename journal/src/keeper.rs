@@ -339,6 +339,7 @@ impl DirectKeeper {
         }
         self.sealed = Some(end);
         self.shared.count_sealed();
+        self.shared.publish_archived(end.last_seq);
         self.shared.count_flush(bytes, nanos(start));
         Ok(())
     }

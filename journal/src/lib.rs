@@ -13,7 +13,8 @@
 //! * [`recover`], [`verify`], [`fingerprint`] and [`salvage`] work on whole directories.
 //! * [`archive`] is the other half of placement `hot`: segments are a ring in memory, which
 //!   [`Options::placement`] chooses, and a process of its own copies them to the journal's directory,
-//!   compresses and prunes them. [`cursors`] is how sinks say what they have passed.
+//!   compresses and prunes them. [`cursors`] is how sinks say what they have passed, [`holds`] how an
+//!   operator keeps what retention would remove.
 //!
 //! # What survives
 //!
@@ -58,6 +59,7 @@ pub mod cursors;
 mod error;
 mod faults;
 mod files;
+pub mod holds;
 mod hot;
 mod keeper;
 mod lag;
@@ -97,7 +99,7 @@ pub use open::{Opened, create};
 pub use options::{Mode, NotReady, Options, Placement, RunFacts, clock_now};
 pub use reader::{FrameView, Journal, Reader, SegmentInfo, fingerprint, fingerprint_of};
 pub use recover::{Recovery, Report, Verdict, recover, recover_with};
-pub use retain::{PrunePlan, PruneRun, Retention, prune, prune_plan};
+pub use retain::{PrunePlan, PruneRun, Retention, Undrained, prune, prune_plan};
 pub use ring::ArchiverState;
 pub use salvage::{Salvaged, salvage};
 pub use shared::{Failure, FailureKind, Shared, Status};

@@ -145,6 +145,7 @@ fn start(
     let (anchor, root) = (header.created, dir.root.clone());
     let link = Arc::new(Link::default());
     link.shared.publish_durable(parent.last_seq);
+    link.shared.publish_archived(parent.last_seq);
     let files = (dir, lock, file);
     let mut keeper =
         DirectKeeper::new(Arc::clone(&link), files, options.clone(), header, watermark);

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::cursors::{self, Cursor, Position};
 use crate::error::Error;
 use crate::files::{Dir, Lock, sync_dir, wall_ns};
+use crate::holds::{self, Hold};
 use crate::layout::SegmentState;
 use crate::manifest::{read_digested, write_digested};
 use crate::pack::packed_path;
@@ -34,6 +35,20 @@ pub struct Retention {
     pub prune_safety_s: u64,
     /// Sinks that must have said where they are; those that did count in any case.
     pub required_sinks: Vec<String>,
+    /// `max_bytes` holds even where a sink has not passed what goes. What it loses is in the plan and in
+    /// the record.
+    pub drop_undrained: bool,
+}
+
+/// What goes although a sink has not taken it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Undrained {
+    /// The sink.
+    pub sink: String,
+    /// Where it was; run 0 where it never said.
+    pub from: Position,
+    /// The last event that goes.
+    pub to: Position,
 }
 
 /// A run that goes, or the first one that stays.
@@ -49,6 +64,9 @@ pub struct PruneRun {
     pub last_seq: u64,
     /// When its last segment was sealed, in nanoseconds since the Unix epoch.
     pub sealed_at: i64,
+    /// Sinks that lose events of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undrained: Vec<Undrained>,
 }
 
 /// What a pruning removes.
@@ -137,7 +155,14 @@ pub(crate) fn plan(dir: &Dir, retention: &Retention, now: i64) -> Result<PrunePl
     for file in dir.segments()? {
         let slot = View::open(&file.path)?.state().newest;
         let run = runs.entry(file.run).or_insert_with(|| Run {
-            seen: PruneRun { run: file.run, segments: 0, bytes: 0, last_seq: 0, sealed_at: 0 },
+            seen: PruneRun {
+                run: file.run,
+                segments: 0,
+                bytes: 0,
+                last_seq: 0,
+                sealed_at: 0,
+                undrained: Vec::new(),
+            },
             segment: 0,
             last_crc: 0,
             is_sealed: true,
@@ -154,13 +179,13 @@ pub(crate) fn plan(dir: &Dir, retention: &Retention, now: i64) -> Result<PrunePl
             None => run.is_sealed = false,
         }
     }
-    let cursors = cursors::list(&dir.root)?;
+    let (cursors, holds) = (cursors::list(&dir.root)?, holds::list(&dir.root)?);
     let mut left: u64 = runs.values().map(|it| it.seen.bytes).sum();
     let mut plan = PrunePlan { record: pruned(dir)?, ..PrunePlan::default() };
     // What the next run continues must stay, whatever was set aside behind it.
     let newest = runs.values().rfind(|it| it.segment > 0).map(|it| it.seen.run);
-    for (number, run) in runs {
-        let stays = why_stays(&run, retention, &cursors, (left, now));
+    for (number, mut run) in runs {
+        let stays = why_stays(&mut run, retention, (&cursors, &holds), (left, now));
         let stays = if Some(number) == newest { Some("the newest run".into()) } else { stays };
         if let Some(why) = stays {
             plan.stays = format!("run {number}: {why}");
@@ -182,9 +207,9 @@ pub(crate) fn plan(dir: &Dir, retention: &Retention, now: i64) -> Result<PrunePl
 
 /// Why a run may not go, or need not.
 fn why_stays(
-    run: &Run,
+    run: &mut Run,
     retention: &Retention,
-    cursors: &[Cursor],
+    (cursors, holds): (&[Cursor], &[Hold]),
     (left, now): (u64, i64),
 ) -> Option<String> {
     if !run.is_sealed {
@@ -203,15 +228,28 @@ fn why_stays(
     if left - run.seen.bytes < retention.keep_bytes_min {
         return Some(format!("among the newest {} bytes", retention.keep_bytes_min));
     }
+    if let Some(hold) = holds.iter().find(|it| it.run <= run.seen.run) {
+        return Some(format!("hold {} keeps run {} and later ones", hold.name, hold.run));
+    }
     let needs = Position { run: run.seen.run, seq: run.seen.last_seq };
     let known = |name: &String| cursors.iter().any(|it| it.name == *name);
-    if let Some(name) = retention.required_sinks.iter().find(|name| !known(name)) {
-        return Some(format!("sink {name} has not said where it is"));
-    }
+    let mut unknown = retention.required_sinks.iter().filter(|name| !known(name));
     let safety = i64::try_from(retention.prune_safety_s).unwrap_or(i64::MAX);
     let age = safety.saturating_mul(1_000_000_000);
-    let behind = cursors.iter().find(|it| it.settled(now, age) < needs);
-    behind.map(|it| {
+    let mut behind = cursors.iter().filter(|it| it.settled(now, age) < needs);
+    if retention.drop_undrained && is_too_much {
+        let nowhere = Position::default();
+        let lost = |sink: &String, from| Undrained { sink: sink.clone(), from, to: needs };
+        let never = unknown.map(|name| lost(name, nowhere));
+        // Not merely passed too short a time ago: that one has them.
+        let late = behind.filter(|it| it.position < needs).map(|it| lost(&it.name, it.position));
+        run.seen.undrained = never.chain(late).collect();
+        return None;
+    }
+    if let Some(name) = unknown.next() {
+        return Some(format!("sink {name} has not said where it is"));
+    }
+    behind.next().map(|it| {
         let was = it.settled(now, age);
         format!(
             "sink {} was at run {} seq {} {safety} s ago, the run ends with seq {}",

@@ -74,6 +74,8 @@ struct Kept {
     flush_ns_max: AtomicU64,
     flushed_bytes: AtomicU64,
     sealed: AtomicU64,
+    archived_seq: AtomicU64,
+    ring: AtomicU64, // slots in the upper half, those that wait for the archiver in the lower
     durable_lag_ns: AtomicU64,
     unlocked: AtomicU64,
     failed: AtomicU32, // 0, or the gravest `FailureKind` so far
@@ -161,6 +163,18 @@ impl Shared {
     /// Segments sealed so far.
     pub fn sealed(&self) -> u64 {
         self.kept.0.sealed.load(Ordering::Relaxed)
+    }
+
+    /// The last event of the sealed segments on disk; 0 if there is none.
+    pub fn archived_seq(&self) -> u64 {
+        self.kept.0.archived_seq.load(Ordering::Relaxed)
+    }
+
+    /// Slots of the ring, and how many of them are full and wait for the archiver; `None` in placement
+    /// `direct`. As of the last turn.
+    pub fn ring(&self) -> Option<(u64, u64)> {
+        let packed = self.kept.0.ring.load(Ordering::Relaxed);
+        (packed > 0).then_some((packed >> 32, packed & u64::from(u32::MAX)))
     }
 
     /// Age in nanoseconds of the oldest event that is committed and not durable; 0 if there is none. As
@@ -328,6 +342,14 @@ impl Shared {
 
     pub(crate) fn count_sealed(&self) {
         self.kept.0.sealed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_archived(&self, seq: u64) {
+        self.kept.0.archived_seq.store(seq, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish_ring(&self, slots: usize, waiting: usize) {
+        self.kept.0.ring.store((slots as u64) << 32 | waiting as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn count_unlocked(&self) {

@@ -31,6 +31,7 @@
 //! No socket, no TLS, no kernel: those cost every build the same microseconds. A run is a third of a
 //! second: tails are indicative (a published tail needs ten minutes at each rate).
 
+pub(crate) mod beside;
 mod owned;
 mod rig;
 mod seats;

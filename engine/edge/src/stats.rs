@@ -31,7 +31,7 @@ use memmap2::{Mmap, MmapMut};
 /// First word of every stats page: `KAIROSST` in little-endian order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KAIROSST");
 /// Version of the layout. A reader reads its own version only.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 /// Name of the page in the run directory.
 pub const FILE_NAME: &str = "stats";
 /// Most seats with a block: 16 feeds and the four others, rounded up.
@@ -154,6 +154,21 @@ views! {
         durable_lag_ns,
         /// Nanoseconds since the archiver last said that it lives; 0 where there is none.
         archiver_silent_ns,
+        /// Last sequence number of the sealed segments on disk.
+        archived,
+        /// Slots of the ring in memory; 0 with placement `direct`.
+        ring_slots,
+        /// Slots of it that are full and wait for the archiver.
+        ring_waiting,
+        /// What the archiver does: 0 there is none, 1 it does not run, 2 it starts, 3 nothing is there to
+        /// be copied, 4 it copies, 5 it waits for room on the disk, 6 it has failed.
+        archiver_state,
+        /// Times that a policy for frames that are not on disk became active.
+        policy_activations,
+        /// The last flush in nanoseconds; 0 where the archiver flushes.
+        flush_ns,
+        /// The longest flush in nanoseconds; 0 where the archiver flushes.
+        flush_max_ns,
     }
 }
 

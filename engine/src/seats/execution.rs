@@ -65,6 +65,8 @@ pub struct ExecutionSeat<I, O, P> {
     published: u64,
     /// Whether to wait for the durable mark as well as for the journal.
     durable_gate: bool,
+    /// Age of a decision, in nanoseconds, from which the book behind it is too old; 0 is never.
+    stale_after_ns: u64,
     time: Time,
     clock: Clock,
     meters: Arc<Meters>,
@@ -119,10 +121,20 @@ where
             news: ring::queue(NEWS_SLOTS),
             published: 0,
             durable_gate,
+            stale_after_ns: 0,
             time,
             clock,
             meters,
         }
+    }
+
+    /// Refuses to send orders that were decided so many milliseconds ago: a gate may have held them
+    /// for as long as the disk stood still. 0 is never, and under a capture nothing is late: its time
+    /// runs on by lines, not by waiting.
+    #[must_use]
+    pub fn stale_after(mut self, ms: u32) -> Self {
+        self.stale_after_ns = u64::from(ms) * 1_000_000;
+        self
     }
 
     /// Moves waiting news into IN as far as there is room.
@@ -168,7 +180,8 @@ where
         if allowance == 0 {
             return Looked::Idle;
         }
-        let Self { market, orders, venue, wire, news, time, clock, meters, .. } = self;
+        let Self { market, orders, venue, wire, news, time, clock, meters, stale_after_ns, .. } =
+            self;
         orders.look(allowance, |_, slot| match &slot.outcome {
             Outcome::Vacant => {}
             // JOURNAL lets go of a slot whether its frame was written or not, and says so before.
@@ -184,27 +197,20 @@ where
                 if !record.action.is_of_order() {
                     return;
                 }
-                // A journal that is about to end still takes cancels and their answers, no entries.
-                let kept_back =
-                    record.action == Action::Place && meters.journal_ending.load(Ordering::Acquire);
-                if kept_back || !wire.write(record) {
-                    // No message, so nothing left: the order ends here, and says so.
-                    let at = clock.stamp();
-                    news.push_back(report(
-                        record,
-                        record.at,
-                        at,
-                        unsent(record),
-                        Code::VenueUnavailable,
-                    ));
-                    return;
-                }
-                let sent = clock.stamp();
+                let has_message = wire.write(record);
+                let sent = clock.stamp(); // behind the encoding, which is a part of the way
                 // Virtual time may have run on since the decision; the order left when it was taken.
                 let now = match time {
                     Time::Wall(clock) => clock.wall(sent),
                     Time::Virtual(_) => record.at,
                 };
+                let unavailable = (!has_message).then_some(Code::VenueUnavailable);
+                let why = kept_back(record, now, *stale_after_ns, meters).or(unavailable);
+                if let Some(why) = why {
+                    // Nothing left: the order ends here, and says so.
+                    news.push_back(report(record, record.at, sent, unsent(record), why));
+                    return;
+                }
                 // That a cancel was sent says nothing of its order's life: only its answer does.
                 if record.action == Action::Place {
                     news.push_back(left(record, now, sent));
@@ -232,6 +238,25 @@ where
         });
         true
     }
+}
+
+/// Why an approved order may not leave any more. Between its decision and this moment it may have waited
+/// for the journal, and behind `gate = "durable"` for a disk that stood still. Cancels always leave.
+#[inline]
+fn kept_back(record: &Decision, now: Nanos, stale_after_ns: u64, meters: &Meters) -> Option<Code> {
+    if record.action != Action::Place {
+        return None;
+    }
+    // A journal that is about to end still takes cancels and their answers, no entries.
+    if meters.journal_ending.load(Ordering::Acquire) {
+        return Some(Code::VenueUnavailable);
+    }
+    // The halt overtook it: its cancel stands behind it in ORDERS.
+    if record.cause.0 < meters.halted_at.get() {
+        return Some(Code::Halted);
+    }
+    let is_stale = stale_after_ns > 0 && now.since(record.at) > stale_after_ns;
+    is_stale.then_some(Code::MarketDataStale)
 }
 
 /// The text of orders, as it goes to each venue.
@@ -400,6 +425,38 @@ mod tests {
         );
         seat.turn();
         entered.load(Ordering::Relaxed)
+    }
+
+    /// Behind a gate that opens late: what was decided before a halt, or on a book that is too old by
+    /// now, stays; cancels leave.
+    #[test]
+    fn what_a_gate_held_for_too_long_does_not_leave() {
+        const MS: u64 = 1_000_000;
+        let meters = Meters::new(&[1]);
+        let mut risk = Risk::new(
+            &InstrumentTable::default(),
+            Limits::default(),
+            &RiskOptions { currency: CurrencyId(0), balances: Vec::new(), depth: 64 },
+        );
+        let mut halt = None;
+        risk.on_event(Seq(7), &Event::command(Nanos(1), Verb::Halt, 0), &mut |outcome| {
+            halt = outcome.record().copied();
+        });
+        let decided = Decision { at: Nanos(100 * MS), ..halt.unwrap() };
+        let check = |action: Action, now_ms: u64, halted_at: u64, want: Option<Code>| {
+            meters.halted_at.set(halted_at);
+            let record = Decision { action, ..decided };
+            let now = Nanos(now_ms * MS);
+            let found = kept_back(&record, now, 50 * MS, &meters);
+            assert_eq!(found, want, "{action:?} at {now_ms} ms, halted at {halted_at}");
+            assert_eq!(kept_back(&record, record.at, 0, &meters), want.filter(|_| halted_at > 7));
+        };
+        check(Action::Place, 150, 0, None);
+        check(Action::Place, 151, 0, Some(Code::MarketDataStale));
+        check(Action::Place, 90, 0, None); // a clock that was set back
+        check(Action::Place, 100, 7, None); // an exit that the halt itself lets pass
+        check(Action::Place, 100, 8, Some(Code::Halted));
+        check(Action::Cancel, 151, 8, None);
     }
 
     #[test]

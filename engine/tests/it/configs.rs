@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kairos_adapters::sim::gateway::GatewayOptions;
 use kairos_adapters::sim::host::{Host, HostOptions};
 use kairos_adapters::sim::venue::Protocol;
-use kairos_edge::config::{Config, MarketData, Sources};
+use kairos_edge::config::{Config, MarketData, Placement, Sources};
 use kairos_engine::meter::Meters;
 use kairos_engine::run::{self, Audience, Signals};
 use kairos_engine::{pin, replay};
@@ -17,6 +17,7 @@ use kairos_logic::strategy::Registry;
 use kairos_logic::units::VenueId;
 
 use crate::harness::Content;
+use crate::hot::Archiver;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
@@ -42,7 +43,7 @@ fn files() -> Vec<PathBuf> {
 fn every_configuration_is_right_on_the_host_that_it_is_for() {
     let names: Vec<String> =
         files().iter().map(|it| it.file_stem().unwrap().to_str().unwrap().into()).collect();
-    for wanted in ["binance", "okx", "coinbase", "kraken", "kucoin", "all-venues"] {
+    for wanted in ["binance", "okx", "coinbase", "kraken", "kucoin", "all-venues", "hot"] {
         assert!(names.iter().any(|it| it == wanted), "{wanted}: {names:?}");
     }
     for file in files() {
@@ -85,6 +86,7 @@ fn every_configuration_trades_on_the_simulated_exchanges_of_its_venues() {
         let mut sets = vec![
             format!("journal.dir={}", journal.display()),
             format!("engine.run_dir={}", dir.path().join("run").display()),
+            format!("journal.hot_dir={}", dir.path().join("ring").display()),
             "journal.segment_mib=4".to_owned(),
             "cores.wait=yield".to_owned(),
             "cores.housekeeping=[]".to_owned(),
@@ -104,9 +106,12 @@ fn every_configuration_trades_on_the_simulated_exchanges_of_its_venues() {
         let config = load(&file, sets, &[cpu]);
         let signals = Signals::default();
         let mut enough = Enough { stop: Arc::clone(&signals.stop), events: 300 };
+        let archiver = matches!(config.journal.placement, Placement::Hot(_))
+            .then(|| Archiver::on(&journal, &dir.path().join("ring")));
         let name = file.file_stem().unwrap().to_str().unwrap();
         run::run(&config, &Registry::shipped(), &signals, &mut enough)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
+        archiver.into_iter().for_each(Archiver::stop);
 
         let content = Content::of(&journal);
         for (id, venue) in (0_u8..).map(VenueId).zip(&config.venues) {

@@ -195,9 +195,11 @@ impl Archiver {
 
     /// Opens the archive's file for the segment in `slot`.
     fn open_next(&mut self, slot: usize) -> Result<(), Error> {
-        let Some(copying) = &mut self.copying else { return Ok(()) };
+        let Some(copying) = &self.copying else { return Ok(()) };
         let slot_path = self.ring.slot(slot);
-        let view = View::open(&slot_path)?;
+        let (run, number) = (copying.session.run, copying.next);
+        let view = self.open_slot(&slot_path, run, number)?;
+        let Some(copying) = &mut self.copying else { return Ok(()) };
         let damaged = |reason: String| {
             Error::Damaged(Box::new(Finding::damage(&slot_path, None, Some(0), reason)))
         };

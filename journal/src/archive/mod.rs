@@ -253,7 +253,8 @@ impl Archiver {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return Ok(false);
         }
-        match self.work() {
+        let worked = self.work().or_else(|bad| self.accept_lost_slot(bad).map(|()| true));
+        match worked {
             Ok(worked) => {
                 if self.retry_at.take().is_some() {
                     let copying = self.copying.is_some();

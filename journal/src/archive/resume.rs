@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::files::{Dir, Watermark, boot_id, read_watermarks};
 use crate::layout::{FRAMES_AT, PAGE};
 use crate::manifest::{self, RunInfo, RunStatus, hex};
-use crate::recover::{Found, Recovery, hot_lost, recover_settled};
+use crate::recover::{Found, Recovery, Verdict, hot_lost, recover_settled};
 use crate::ring::{EngineSeen, Reuse, RingDir, Session};
 use crate::scan::{View, scan};
 use crate::verify::{Examined, Finding};
@@ -46,7 +46,8 @@ impl Archiver {
             if uuid_of(newest) != Some(session.uuid) {
                 return Err(foreign_ring(&self.ring, &session));
             }
-            return self.continue_run(engine, session);
+            let continued = self.continue_run(engine, session);
+            return continued.or_else(|bad| self.accept_lost_slot(bad));
         }
         let found = settle_without_ring(&self.dir, &self.how(), newest.as_ref())?;
         self.rest_on(found);
@@ -120,7 +121,7 @@ impl Archiver {
             return Err(lost(&self.dir, &self.how(), self.boot_id, run, reason));
         };
         let slot_path = self.ring.slot(place);
-        let slot = View::open(&slot_path)?;
+        let slot = self.open_slot(&slot_path, run, mark.segment)?;
         let damaged = |reason: String| {
             let header = Some(&segment.header);
             Error::Damaged(Box::new(Finding::damage(&slot_path, header, Some(mark.offset), reason)))
@@ -177,6 +178,33 @@ impl Archiver {
             copying.next = mark.segment + 1;
         }
         self.seal_closed()
+    }
+
+    /// Maps a slot; one that is gone is a part of the ring that is lost.
+    pub(super) fn open_slot(&self, path: &Path, run: u64, number: u64) -> Result<View, Error> {
+        let opened = View::open(path);
+        let is_gone = matches!(&opened, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound);
+        if !is_gone {
+            return opened;
+        }
+        let gone = format!("{} is gone", path.display());
+        let reason = format!("segment {number} of run {run} is not in the ring: {gone}");
+        Err(lost(&self.dir, &self.how(), self.boot_id, run, reason))
+    }
+
+    /// Where a slot is lost, its engine is dead and the operator accepts it: seals what the archive has,
+    /// as after a power loss.
+    pub(super) fn accept_lost_slot(&mut self, bad: Error) -> Result<(), Error> {
+        let is_lost =
+            matches!(&bad, Error::Refused { report, .. } if report.verdict == Verdict::HotLost);
+        if !is_lost || !self.options.accept_loss || self.ring.has_engine() {
+            return Err(bad);
+        }
+        self.copying = None; // closes the file
+        let elsewhere = Recovery { boot_id: Some([0; 16]), ..self.how() };
+        let found = recover_settled(&self.dir, &elsewhere)?;
+        self.rest_on(found);
+        Ok(())
     }
 
     /// What the history ends with before segment `number`.

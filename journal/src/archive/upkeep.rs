@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::files::{Dir, wall_ns};
 use crate::layout::SegmentState;
 use crate::pack::pack;
-use crate::retain::{Retention, apply, plan};
+use crate::retain::{Retention, Undrained, apply, plan};
 use crate::scan::View;
 
 /// What upkeep has done so far.
@@ -21,6 +21,10 @@ pub struct Kept {
     pub packed_bytes: (u64, u64),
     /// Runs removed.
     pub pruned: u64,
+    /// Why the oldest run stays; empty without bounds.
+    pub stays: String,
+    /// What was removed last although a sink had not taken it.
+    pub dropped: Vec<Undrained>,
     /// What went wrong last, and is tried again.
     pub trouble: Option<String>,
 }
@@ -63,10 +67,15 @@ impl Upkeep {
     fn try_step(&mut self) -> Result<bool, Error> {
         if let Some(retention) = &self.retention {
             let plan = plan(&self.dir, retention, wall_ns())?;
+            self.kept.stays.clone_from(&plan.stays);
             if !plan.runs.is_empty() {
                 let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
                 apply(&self.dir, &plan)?;
                 self.kept.pruned += plan.runs.len() as u64;
+                let dropped: Vec<_> = plan.runs.into_iter().flat_map(|it| it.undrained).collect();
+                if !dropped.is_empty() {
+                    self.kept.dropped = dropped;
+                }
                 return Ok(true);
             }
         }

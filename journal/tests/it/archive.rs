@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kairos_journal::archive::{ArchiveOptions, Archiver};
 use kairos_journal::cursors::{self, Position};
 use kairos_journal::{
-    Class, Error, Journal, Retention, fingerprint, prune, prune_plan, recover, salvage, verify,
+    Class, Error, Journal, Retention, Undrained, fingerprint, holds, prune, prune_plan, recover,
+    salvage, verify,
 };
 
 use crate::common::{assert_holds, copy, events, files, payload, run};
@@ -253,4 +254,81 @@ fn nothing_goes_that_a_sink_has_not_passed_for_long_enough() {
     assert!(matches!(prune(dir, &ready), Err(Error::Damaged(_))));
     cursors::forget(dir, "parquet").unwrap();
     assert_eq!(prune(dir, &ready).unwrap().runs.len(), 3);
+}
+
+#[test]
+fn a_hold_keeps_its_run_and_later_ones_until_it_is_lifted() {
+    let (dir, _) = packed(4);
+    let dir = dir.path();
+    let goes = || {
+        let plan = prune_plan(dir, &all_but(1)).unwrap();
+        (plan.runs.len(), plan.stays)
+    };
+    assert_eq!(goes().0, 3);
+    holds::place(dir, "late", 3, "").unwrap();
+    holds::place(dir, "audit-1", 2, "the auditor asked").unwrap();
+    assert_eq!(goes(), (1, "run 2: hold audit-1 keeps run 2 and later ones".into()));
+    let kept = upkeep(dir, Some(all_but(1)));
+    assert_eq!((kept.pruned, kept.trouble), (1, None));
+    assert_eq!(kept.stays, "run 2: hold audit-1 keeps run 2 and later ones");
+    let held: Vec<_> = holds::list(dir).unwrap().into_iter().map(|it| (it.name, it.run)).collect();
+    assert_eq!(held, [("audit-1".into(), 2), ("late".into(), 3)]);
+    assert!(holds::lift(dir, "audit-1").unwrap());
+    assert!(!holds::lift(dir, "audit-1").unwrap());
+    assert_eq!(goes().0, 1);
+    // One that cannot be read holds everything.
+    let file = dir.join("holds/late.json");
+    let bytes = fs::read(&file).unwrap();
+    for at in (0..bytes.len()).step_by(7) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 2;
+        fs::write(&file, bad).unwrap();
+        assert!(matches!(prune(dir, &all_but(1)), Err(Error::Damaged(_))), "byte {at}");
+    }
+    fs::write(&file, &bytes).unwrap();
+    fs::rename(&file, dir.join("holds/other.json")).unwrap();
+    assert!(matches!(prune(dir, &all_but(1)), Err(Error::Damaged(_))), "under another name");
+    assert!(holds::lift(dir, "other").unwrap());
+    assert_eq!(prune(dir, &all_but(1)).unwrap().runs.len(), 2);
+    for bad in ["", "../x", "A", "a/b"] {
+        assert!(matches!(holds::place(dir, bad, 1, ""), Err(Error::Option { .. })), "{bad}");
+    }
+    assert!(verify(dir).unwrap().findings.is_empty(), "a hold is no damage");
+}
+
+#[test]
+fn only_the_size_overrides_a_sink_and_what_it_loses_is_told() {
+    let (dir, _) = packed(4);
+    let dir = dir.path();
+    let at = |run, seq| Position { run, seq };
+    cursors::publish(dir, "parquet", at(2, 1_500)).unwrap();
+    let lost = |plan: &kairos_journal::PrunePlan| -> Vec<Undrained> {
+        plan.runs.iter().flat_map(|it| it.undrained.clone()).collect()
+    };
+    let required_sinks = vec!["postgres".into()];
+    let forced = Retention { required_sinks, drop_undrained: true, ..all_but(1) };
+    let old = Retention { max_bytes: None, keep_days: Some(1), ..forced.clone() };
+    assert!(prune_plan(dir, &old).unwrap().runs.is_empty());
+    let unforced = Retention { drop_undrained: false, ..forced.clone() };
+    assert!(prune_plan(dir, &unforced).unwrap().runs.is_empty());
+    let plan = prune_plan(dir, &forced).unwrap();
+    assert_eq!(plan.runs.len(), 3, "the newest stays whatever is said");
+    let of = |sink: &str, from, to| Undrained { sink: sink.into(), from, to };
+    assert_eq!(
+        lost(&plan),
+        [
+            of("postgres", at(0, 0), at(1, 1_000)),
+            of("postgres", at(0, 0), at(2, 2_000)),
+            of("parquet", at(2, 1_500), at(2, 2_000)),
+            of("postgres", at(0, 0), at(3, 3_000)),
+            of("parquet", at(2, 1_500), at(3, 3_000)),
+        ]
+    );
+    // A hold is no sink.
+    holds::place(dir, "mine", 2, "").unwrap();
+    let kept = upkeep(dir, Some(forced));
+    assert_eq!(kept.pruned, 1);
+    assert_eq!(kept.dropped, [of("postgres", at(0, 0), at(1, 1_000))]);
+    let record = fs::read_to_string(dir.join("pruned.json")).unwrap();
+    assert!(record.contains("\"undrained\"") && record.contains("postgres"), "{record}");
 }

@@ -458,6 +458,52 @@ fn a_ring_that_is_gone_without_a_reboot_is_a_loss_to_be_accepted() {
     drop(Archiver::open(place.archive()).unwrap());
 }
 
+/// The ring's page is there, but a slot of it is not: the one that is copied, or one behind it.
+#[test]
+fn a_slot_that_is_gone_is_a_loss_to_be_accepted() {
+    for slot in ["slot-00", "slot-01"] {
+        let place = Place::new();
+        let mut archiver = Archiver::open(place.archive()).unwrap();
+        let (mut writer, mut keeper, _) = place.open();
+        put(&mut writer, &mut keeper, &mut archiver, 50);
+        settle(&mut archiver, &mut keeper).unwrap();
+        drop(archiver);
+        let shared = writer.shared();
+        while shared.rolls() == 0 {
+            put_events(&mut writer, &mut keeper, 1);
+        }
+        put_events(&mut writer, &mut keeper, 20);
+        drop((writer, keeper));
+        fs::remove_file(place.ring().join(slot)).unwrap();
+        for _ in 0..2 {
+            let refused = match Archiver::open(place.archive()) {
+                Ok(mut archiver) => loop {
+                    if let Err(bad) = archiver.turn() {
+                        break bad;
+                    }
+                    assert!(!archiver.is_caught_up(), "{slot}: it caught up without it");
+                },
+                Err(bad) => bad,
+            };
+            let Error::Refused { report, .. } = &refused else { panic!("{slot}: {refused}") };
+            assert_eq!(report.verdict, Verdict::HotLost);
+            assert!(report.reason.contains(slot), "{}", report.reason);
+            assert!(recover(&place.dir(), Mode::TolerateTornTail, false).is_err());
+        }
+        let report = recover(&place.dir(), Mode::TolerateTornTail, true).unwrap();
+        let (first, last) = report.kept.unwrap();
+        assert!(first == 1 && last >= 50, "{slot}: {report:?}");
+        assert_sound(&place.dir(), last);
+        // And the next run begins behind the cut, in the same ring.
+        let archiver = Archiver::open(place.archive()).unwrap();
+        let (mut writer, mut keeper, opened) = place.open();
+        assert_eq!(opened.first_seq, last + 1);
+        put_events(&mut writer, &mut keeper, 10);
+        end(writer, keeper, archiver);
+        assert_sound(&place.dir(), last + 10);
+    }
+}
+
 #[test]
 fn a_ring_of_another_journal_is_refused() {
     let (place, other) = (Place::new(), Place::new());

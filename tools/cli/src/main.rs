@@ -4,6 +4,7 @@
 mod drain;
 mod dump;
 mod fingerprint;
+mod hold;
 mod info;
 mod latency;
 mod outcome;
@@ -78,6 +79,8 @@ enum JournalVerb {
     Salvage(salvage::SalvageArgs),
     /// Show which old runs may be removed, and with --apply remove them.
     Prune(prune::PruneArgs),
+    /// Keep runs, whatever retention says: add, rm, ls.
+    Hold(hold::HoldArgs),
     /// Digest over sequence, type, version and payload of every logical frame; equal for equal runs.
     Fingerprint(fingerprint::FingerprintArgs),
 }
@@ -106,6 +109,7 @@ fn main() -> ExitCode {
             JournalVerb::Recover(args) => recover::run(&args),
             JournalVerb::Salvage(args) => salvage::run(&args),
             JournalVerb::Prune(args) => prune::run(&args),
+            JournalVerb::Hold(args) => hold::run(&args),
             JournalVerb::Fingerprint(args) => fingerprint::run(&args),
         },
     }

@@ -15,7 +15,7 @@ const EXAMPLES: &str = "Examples:
   kairos journal prune DIR --keep-days 30 --apply              remove it
 
 Runs go from the oldest on, as a whole, and only what every sink that left its position in DIR/cursors has
-passed. The newest run stays. A living archiver removes by itself what [journal] keep_days and max_mib say;
+passed, and no hold keeps. The newest run stays. A living archiver removes by itself what [journal] keep_days and max_mib say;
 --apply is for a journal that no process owns. Exit status: 0 also where nothing may go, 1 no journal, or a
 living process owns it, 2 a cursor, record or segment is damaged.";
 
@@ -40,6 +40,9 @@ pub(crate) struct PruneArgs {
     /// A sink without whose position nothing goes. May be given several times.
     #[arg(long, value_name = "SINK")]
     required_sink: Vec<String>,
+    /// Let --max-mib hold even where a sink has not passed what goes; what it loses is told.
+    #[arg(long, requires = "max_mib")]
+    drop_undrained: bool,
     /// Only show it; so it is without --apply.
     #[arg(long, conflicts_with = "apply")]
     dry_run: bool,
@@ -59,6 +62,7 @@ pub(crate) fn run(args: &PruneArgs) -> ExitCode {
         keep_bytes_min: args.keep_mib_min << 20,
         prune_safety_s: args.prune_safety_s,
         required_sinks: args.required_sink.clone(),
+        drop_undrained: args.drop_undrained,
     };
     let planned =
         if args.apply { prune(&args.dir, &retention) } else { prune_plan(&args.dir, &retention) };
@@ -81,6 +85,15 @@ fn text(plan: &PrunePlan, applied: bool) -> String {
             "run {}: {} segments, {} bytes, up to seq {}",
             run.run, run.segments, run.bytes, run.last_seq
         );
+        for it in &run.undrained {
+            let (sink, from, to) = (&it.sink, it.from, it.to);
+            let _ = writeln!(
+                out,
+                "  sink {sink} loses what it has not taken: it is at run {} seq {}, gone is up to run {} \
+                 seq {}",
+                from.run, from.seq, to.run, to.seq
+            );
+        }
     }
     let verb = if applied { "removed" } else { "would be removed" };
     let _ = writeln!(out, "{} runs, {} bytes {verb}", plan.runs.len(), plan.bytes);

@@ -9,19 +9,20 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
-use kairos_edge::config::{Config, Placement, Profile, RecoverMode};
+use kairos_edge::config::{Config, Drain, Placement, Profile, RecoverMode};
 use kairos_journal::archive::{self, ArchiveOptions, Progress};
 use kairos_journal::{ArchiverState, Error, Mode, Retention};
 use serde::{Deserialize, Serialize};
 
 use crate::status::{now_ns, replace};
+use crate::{postgres, redis};
 
 /// Name of the status file in the run directory.
 pub const FILE: &str = "archive.json";
 
 /// What the configuration says about the archive; `None` where the engine writes to disk by itself.
 #[must_use]
-pub fn options(config: &Config, until_caught_up: bool) -> Option<ArchiveOptions> {
+pub fn options(config: &Config, drain: &Drain, until_caught_up: bool) -> Option<ArchiveOptions> {
     let journal = &config.journal;
     let Placement::Hot(ring) = &journal.placement else { return None };
     let kept = &journal.retention;
@@ -42,11 +43,21 @@ pub fn options(config: &Config, until_caught_up: bool) -> Option<ArchiveOptions>
             max_bytes: kept.max_bytes,
             keep_bytes_min: kept.keep_bytes_min,
             prune_safety_s: kept.prune_safety_s,
-            required_sinks: kept.required_sinks.clone(),
+            required_sinks: sinks(drain).chain(kept.required_sinks.iter().cloned()).collect(),
+            drop_undrained: kept.drop_undrained,
         }),
         until_caught_up,
         ..ArchiveOptions::new(&journal.dir, &ring.dir)
     })
+}
+
+/// The sinks that `[drain]` configures, as their cursors are named. Before one of them has said where it
+/// is nothing may go: its process may not have run yet.
+fn sinks(drain: &Drain) -> impl Iterator<Item = String> {
+    let files = drain.parquet.iter().map(|_| "parquet".to_owned());
+    let postgres = drain.postgres.iter().map(|_| postgres::NAME.to_owned());
+    let redis = drain.redis.iter().flat_map(|it| (0..it.connections).map(redis::name));
+    files.chain(postgres).chain(redis)
 }
 
 /// How the archiver is: what `archive.json` holds.
@@ -82,6 +93,9 @@ pub struct ArchiveStatus {
     pub compressed_bytes: (u64, u64),
     /// Runs removed by this process.
     pub pruned_runs: u64,
+    /// Why retention leaves the oldest run; empty where nothing is ever removed.
+    #[serde(default)]
+    pub retention: String,
     /// What went wrong last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<String>,
@@ -138,6 +152,7 @@ impl ArchiveStatus {
         self.compressed = progress.kept.packed;
         self.compressed_bytes = progress.kept.packed_bytes;
         self.pruned_runs = progress.kept.pruned;
+        self.retention.clone_from(&progress.kept.stays);
         self.last_error = error.or(progress.kept.trouble.as_ref()).cloned();
     }
 }
@@ -169,6 +184,7 @@ pub fn run(
     };
     let mut settled = Some(settled);
     let mut before = (String::new(), None);
+    let mut dropped = Vec::new();
     let ended = archive::run(options, stop, &mut |progress| {
         let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
         status.show(progress);
@@ -185,6 +201,16 @@ pub fn run(
             eprintln!("kairos-drain: archive: {}: {error}", status.state);
         }
         before = (status.state.clone(), trouble);
+        if dropped != progress.kept.dropped {
+            dropped.clone_from(&progress.kept.dropped);
+            for it in &dropped {
+                eprintln!(
+                    "kairos-drain: archive: removed without sink {}: it was at run {} seq {}, gone is up \
+                     to run {} seq {} (drop_undrained)",
+                    it.sink, it.from.run, it.from.seq, it.to.run, it.to.seq
+                );
+            }
+        }
     });
     if matches!(&ended, Err(Error::Owned { .. })) {
         return ended; // the status is the owner's
@@ -200,4 +226,43 @@ pub fn run(
     }
     write(&status);
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kairos_edge::config::Sources;
+
+    /// Retention waits for every sink that is configured, whether or not it ever ran.
+    #[test]
+    fn every_configured_sink_holds_what_it_has_not_taken() {
+        let check = |drain: &str, wanted: &[&str]| {
+            let dir = std::env::temp_dir().join(format!("kairos-archive-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            let file = dir.join("kairos.toml");
+            let text = format!(
+                "[engine]\nname = \"t\"\n[cores]\nfeed = 0\nstrategy = 0\nrisk = 0\nexecution = 0\n\
+                 journal = 0\nwait = \"yield\"\n[journal]\nplacement = \"hot\"\nkeep_days = 3\n\
+                 required_sinks = [\"own\"]\n[venues.binance]\nmarket_data = \"sim\"\n\
+                 instruments = [\"BTCUSDT\"]\n[strategies.m]\nkind = \"momentum\"\n{drain}"
+            );
+            fs::write(&file, &text).unwrap();
+            let sources = Sources::of_process(Some(file), Vec::new());
+            let loaded = sources.load_drain();
+            fs::remove_dir_all(&dir).unwrap();
+            let (config, drain) = loaded.unwrap_or_else(|bad| panic!("{bad:?}\n{text}"));
+            let retention = options(&config, &drain, false).unwrap().retention.unwrap();
+            assert_eq!(retention.required_sinks, wanted);
+            assert_eq!((retention.keep_days, retention.drop_undrained), (Some(3), false));
+        };
+        check("", &["parquet", "own"]);
+        check(
+            "[drain.redis]\nurl = \"redis://127.0.0.1:6379\"\nconnections = 2",
+            &["redis", "redis-1", "own"],
+        );
+        check(
+            "[drain.postgres]\nurl = \"postgres://k@127.0.0.1/k\"\n[drain.parquet]\ndir = \"/p\"",
+            &["parquet", "postgres", "own"],
+        );
+    }
 }

@@ -132,8 +132,10 @@ pub struct Retention {
     pub keep_bytes_min: u64,
     /// How long ago a sink must have passed what goes, in seconds.
     pub prune_safety_s: u64,
-    /// Sinks without whose position nothing goes.
+    /// Sinks without whose position nothing goes, besides those that `[drain]` configures.
     pub required_sinks: Vec<String>,
+    /// Whether `max_bytes` holds even where a sink has not passed what goes; it is then told.
+    pub drop_undrained: bool,
 }
 
 /// `[journal]`
@@ -169,6 +171,8 @@ pub struct Journal {
     pub durable_lag_act_ms: u64,
     /// What is done then.
     pub lag_action: LagAction,
+    /// What is done at once when the archiver of placement `hot` fails.
+    pub archiver_failed_action: LagAction,
     /// How forgiving the start is.
     pub recover: RecoverMode,
     /// Whether the start may give up frames that were reported durable.

@@ -255,14 +255,11 @@ fn journal(mut section: Section<'_>, engine: &str) -> Journal {
         ),
         durable_lag_alarm_ms: section.integer("durable_lag_alarm_ms", 200, 1..=3_600_000),
         durable_lag_act_ms: section.integer("durable_lag_act_ms", 2_000, 1..=3_600_000),
-        lag_action: section.choice(
-            "lag_action",
-            LagAction::Alarm,
-            &[
-                ("alarm", LagAction::Alarm),
-                ("reduce_only", LagAction::ReduceOnly),
-                ("halt", LagAction::Halt),
-            ],
+        lag_action: section.choice("lag_action", LagAction::Alarm, &LAG_ACTIONS),
+        archiver_failed_action: section.choice(
+            "archiver_failed_action",
+            LagAction::Halt,
+            &LAG_ACTIONS,
         ),
         recover: recover.0,
         accept_loss: recover.1,
@@ -270,6 +267,12 @@ fn journal(mut section: Section<'_>, engine: &str) -> Journal {
     section.finish();
     journal
 }
+
+const LAG_ACTIONS: [(&str, LagAction); 3] = [
+    ("alarm", LagAction::Alarm),
+    ("reduce_only", LagAction::ReduceOnly),
+    ("halt", LagAction::Halt),
+];
 
 fn placement(section: &mut Section<'_>, engine: &str) -> Placement {
     let is_hot = section.choice("placement", false, &[("direct", false), ("hot", true)]);
@@ -292,6 +295,7 @@ fn retention(section: &mut Section<'_>) -> Retention {
         keep_bytes_min: section.integer("keep_mib_min", 0, 0..=1 << 30) * MIB,
         prune_safety_s: section.integer("prune_safety_s", 3_600, 0..=7_200),
         required_sinks: section.texts("required_sinks").unwrap_or_default(),
+        drop_undrained: section.boolean("drop_undrained", false),
     }
 }
 

@@ -77,6 +77,11 @@ fn every_problem_is_one_line_with_key_value_rule_and_place() {
         "[journal]\nkeep_days = 0",
         "journal.keep_days = 0: must be a whole number from 1 to 36500 (k.toml:9)",
     );
+    check("[journal]\ndrop_undrained = true\narchiver_failed_action = \"reduce_only\"", "");
+    check(
+        "[journal]\narchiver_failed_action = \"stop\"",
+        "journal.archiver_failed_action = \"stop\": must be \"alarm\" or \"reduce_only\" or \"halt\" (k.toml:9)",
+    );
     check(
         "[journal]\nsegment_mib = 3",
         "journal.segment_mib = 3: must be a power of two from 2 to 65536 (k.toml:9)",

@@ -9,7 +9,7 @@ use kairos_logic::units::Nanos;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{journal, replay};
+use crate::harness::{journal, kairos, replay};
 use crate::journals::{START_NS, Written};
 
 /// A journal of `runs` runs of four segments and more.
@@ -90,9 +90,26 @@ fn prune_shows_what_may_go_and_removes_it_only_when_asked() {
     let missing =
         journal("prune", dir.path(), "--max-mib 1 --required-sink postgres").expect(0).out;
     assert!(missing.contains("run 1: sink postgres has not said where it is"), "{missing}");
+    let forced = "--max-mib 1 --required-sink postgres --drop-undrained";
+    let lost = journal("prune", dir.path(), forced).expect(0).out;
+    assert!(lost.contains("sink postgres loses what it has not taken"), "{lost}");
+    journal("prune", dir.path(), "--keep-days 1 --drop-undrained").expect(64);
     cursors::publish(dir.path(), "postgres", Position { run: 1, seq: 2_503 }).unwrap();
     let early = journal("prune", dir.path(), "--max-mib 1").expect(0).out;
     assert!(early.contains("sink postgres was at run 0 seq 0 3600 s ago"), "{early}");
+    let hold = |words: &str, status: i32| {
+        let (verb, rest) = words.split_once(' ').unwrap_or((words, ""));
+        let words = ["journal", "hold", verb, dir.path().to_str().unwrap()];
+        kairos(words.into_iter().chain(rest.split_whitespace())).expect(status).out
+    };
+    assert!(hold("add mine --reason audit", 0).contains("mine: keeps run 1 and later ones: audit"));
+    let held = journal("prune", dir.path(), "--max-mib 1 --prune-safety-s 0").expect(0).out;
+    assert!(held.contains("run 1: hold mine keeps run 1"), "{held}");
+    let listed: serde_json::Value = serde_json::from_str(&hold("ls --json", 0)).unwrap();
+    assert_eq!(listed["holds"][0]["name"], "mine", "{listed}");
+    hold("rm mine", 0);
+    hold("rm mine", 1);
+    assert_eq!(hold("ls", 0).trim(), "no holds");
     let (applied, gone) = runs("--max-mib 1 --prune-safety-s 0 --apply");
     assert_eq!((applied, gone), (true, vec![json!(1)]));
     let said = journal("verify", dir.path(), "--json").expect(0).document();

@@ -6,6 +6,7 @@ mod archive;
 mod dump;
 mod follow;
 mod harness;
+mod hot;
 mod journals;
 mod latency;
 mod replay;

@@ -70,7 +70,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     let run_dir = stats::make_run_dir(&config.engine.name, config.engine.run_dir.as_deref())
         .inspect_err(|error| eprintln!("kairos-drain: no status file: {error}"))
         .ok();
-    let options = archive::options(&config, args.until_caught_up);
+    let options = archive::options(&config, &drain, args.until_caught_up);
     match (args.role, options) {
         (Role::Archive, None) => {
             eprintln!(

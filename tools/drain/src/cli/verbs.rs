@@ -169,6 +169,9 @@ fn archive_line(it: &ArchiveStatus) -> String {
     if let Some(error) = &it.last_error {
         let _ = write!(out, ": {error}");
     }
+    if !it.retention.is_empty() {
+        let _ = write!(out, "\nretention  stays: {}", it.retention);
+    }
     out + "\n"
 }
 
