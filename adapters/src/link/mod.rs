@@ -19,7 +19,8 @@ use kairos_logic::event::{Event, GapReason, StatusCode};
 use kairos_logic::units::{InstrumentId, Nanos, VenueId};
 
 use crate::session::{
-    Arrival, Counters, Dial, MarketSession, NoAddress, Outbox, Publish, Reconnect, evidence,
+    Arrival, Counters, Dial, MarketSession, NoAddress, Outbox, Publish, Reconnect, SnapshotRequest,
+    evidence,
 };
 use backoff::Backoff;
 pub use backoff::BackoffOptions;
@@ -128,15 +129,24 @@ struct Side {
     /// An address that the venue gave and that is not dialled yet.
     url: Option<String>,
     close: bool,
+    /// Requests that wait until the venue may be asked again; one for each instrument.
+    put_off: Vec<SnapshotRequest>,
 }
 
 impl Side {
     fn new(session: Box<dyn MarketSession>, state: State) -> Self {
-        Self { session, outbox: Outbox::new(), state, attempt: 0, url: None, close: false }
+        let put_off = Vec::with_capacity(session.instruments().len());
+        Self { session, outbox: Outbox::new(), state, attempt: 0, url: None, close: false, put_off }
     }
 
     const fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))
+    }
+
+    /// What it wanted of its connection is void.
+    fn forget_wishes(&mut self) {
+        self.outbox.clear();
+        self.put_off.clear();
     }
 }
 
@@ -472,7 +482,7 @@ impl Link {
             let side = &mut sides[place];
             let is_active = place == *active;
             side.session.on_close(at, &mut |event| handover.filter(is_active, event, publish));
-            side.outbox.clear();
+            side.forget_wishes();
             side.state = State::Idle;
         }
         self.backoff.was_up(at.since(since));
@@ -513,7 +523,7 @@ impl Link {
         self.handover.end();
         let old = &mut self.sides[self.active];
         old.session.on_close(at, &mut |_| {});
-        old.outbox.clear();
+        old.forget_wishes();
         old.state = State::Idle;
         old.close = true;
         self.active = 1 - self.active;
@@ -591,6 +601,12 @@ impl Link {
             if std::mem::take(&mut self.sides[place].close) {
                 wish(Wish::Close(self.half(place)));
             }
+            if !self.sides[place].put_off.is_empty() && at >= self.quiet_until {
+                let half = self.half(place);
+                for it in self.sides[place].put_off.drain(..) {
+                    wish(Wish::Fetch(half, it.instrument, &it.path));
+                }
+            }
             if !self.sides[place].outbox.is_empty() {
                 self.serve_outbox(place, at, wish, publish);
             }
@@ -637,14 +653,14 @@ impl Link {
     ) {
         let half = self.half(place);
         let quiet = at < self.quiet_until;
-        let Side { session, outbox, state, .. } = &mut self.sides[place];
+        let Side { outbox, state, put_off, .. } = &mut self.sides[place];
         if matches!(state, State::Up(_)) {
             outbox.texts().for_each(|text| wish(Wish::Send(half, text)));
             for it in outbox.snapshots() {
-                if quiet {
-                    session.on_snapshot_failed(at, it.instrument);
-                } else {
+                if !quiet {
                     wish(Wish::Fetch(half, it.instrument, &it.path));
+                } else if !put_off.iter().any(|other| other.instrument == it.instrument) {
+                    put_off.push(it.clone());
                 }
             }
         }

@@ -397,9 +397,11 @@ fn a_venue_that_wants_to_be_left_alone_is() {
                 "fetched 0 429",
                 &["0 fetch_failed 429", "0 said \"go away\"", "65535 rate_limited 60"],
             ),
-            // Refused here: the session is told, and the venue is not.
+            // Put off, however often it is wanted, and done once as soon as it may be.
             ("0 want 0", &[]),
-            ("wait 60000", &[]),
+            ("wait 59999", &[]),
+            ("0 want 0", &[]),
+            ("wait 1", &["fetch 0 0 /book"]),
             ("0 want 0", &["fetch 0 0 /book"]),
         ],
     );
