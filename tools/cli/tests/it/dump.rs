@@ -22,7 +22,7 @@ const I: InstrumentId = InstrumentId(0);
 const AT: Nanos = Nanos(1_700_000_000_000_000_001);
 const ORDER: OrderId = OrderId::new(1, 17);
 
-fn decision(cause: u64) -> Decision {
+pub(crate) fn decision(cause: u64) -> Decision {
     Decision {
         cause: Seq(cause),
         at: AT,
@@ -49,7 +49,7 @@ fn decision(cause: u64) -> Decision {
 }
 
 /// Every kind of event once, in seq 4 to 14.
-fn every_kind() -> [Event; 11] {
+pub(crate) fn every_kind() -> [Event; 11] {
     let (bid, ask) = ((Price(1), Qty(2)), (Price(30_000_000_000), Qty(4)));
     let flags = Flags::LAST.with(Flags::SNAPSHOT).with(Flags::CLEAR);
     let venue_at = Nanos(1_700_000_000_000_000_000);

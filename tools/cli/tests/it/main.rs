@@ -5,6 +5,7 @@
 mod archive;
 mod dump;
 mod follow;
+mod golden;
 mod harness;
 mod hot;
 mod journals;
