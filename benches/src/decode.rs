@@ -22,6 +22,7 @@ use kairos_logic::units::{
     CurrencyId, InstrumentId, Money, Price, Qty, Side, VenueId, parse_decimal,
 };
 use serde::Deserialize;
+use simd_json::{Buffers, INPUT_PADDING, Tape};
 
 use crate::report::Findings;
 use crate::stats::{ROUNDS, Series};
@@ -90,6 +91,7 @@ fn measure(
 }
 
 /// Messages of one kind, read by three readers in turn.
+#[derive(Clone, Copy)]
 struct Race<'a> {
     venue: &'static str,
     name: &'a str,
@@ -135,6 +137,61 @@ impl Race<'_> {
         found.asked(&ratio, tape.over(&scanner, 0.5), ">= 4 for trades");
         let ratio = format!("serde_json_over_scanner_{venue}_{name}");
         found.ratio(ratio, serde.over(&scanner, 0.5));
+    }
+}
+
+impl Race<'_> {
+    /// The scanner against `simd-json`'s tape alone, of which nothing is read: for a venue whose
+    /// numbers the tape cannot keep, the least that a reader built on it would cost.
+    fn against_tape(
+        self,
+        bench: &mut Bench,
+        found: &mut Findings,
+        mut by_scanner: impl FnMut(&[u8]) + Send,
+    ) {
+        let Self { venue, name, per_sample, messages, .. } = self;
+        let text = format!("{venue} {name} {} B, simd-json, tape alone", messages.mean_len());
+        let mut scanner = Series::new(String::new(), per_sample as u64);
+        let mut bare = Series::new(text, per_sample as u64);
+        let mut tape = BareTape::new();
+        for _ in 0..ROUNDS {
+            let (hot, _) = bench.two_cpus();
+            let lap = Lap { bench, messages, per_sample };
+            threads::measured_on(hot, || {
+                scanner.push(lap.times(&mut by_scanner));
+                bare.push(lap.times(|it| keep(&tape.nodes(it))));
+            });
+            bench.look_at_jitter();
+        }
+        found.row(&bare);
+        let ratio = format!("{}_over_scanner_{venue}_{name}", SIMD_JSON.1);
+        found.asked(&ratio, bare.over(&scanner, 0.5), ">= 4 for trades");
+    }
+}
+
+/// `simd-json` as it costs least: everything is used again.
+struct BareTape {
+    input: Vec<u8>,
+    buffers: Buffers,
+    tape: Option<Tape<'static>>, // `None` only while a message is being read
+}
+
+impl BareTape {
+    fn new() -> Self {
+        Self { input: Vec::new(), buffers: Buffers::new(16 << 10), tape: Some(Tape::null()) }
+    }
+
+    /// Nodes of a message; 0 where it is no JSON.
+    fn nodes(&mut self, text: &[u8]) -> usize {
+        self.input.clear();
+        self.input.extend_from_slice(text);
+        self.input.resize(text.len() + INPUT_PADDING, 0);
+        let mut tape = self.tape.take().unwrap_or_else(Tape::null).reset();
+        let parsed =
+            simd_json::fill_tape_padded(&mut self.input, text.len(), &mut self.buffers, &mut tape);
+        let nodes = if parsed.is_ok() { tape.0.len() } else { 0 };
+        self.tape = Some(tape.reset());
+        nodes
     }
 }
 

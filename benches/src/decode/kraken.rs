@@ -1,7 +1,8 @@
 //! Kraken: trades, best bids and offers, books.
 //!
 //! Numbers are no text there, and the venue's checksum is over their digits: a tape of doubles would
-//! not do. The general parser of this venue is `serde_json` with the text of numbers kept.
+//! not do. The general parser of this venue is `serde_json` with the text of numbers kept; `simd-json`
+//! stands beside it with a tape that nobody reads.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -43,7 +44,10 @@ pub(super) fn run(bench: &mut Bench, found: &mut Findings) -> Result<(), Trouble
         let messages = messages(kind, MESSAGES);
         let (mut scanner, mut general, typed) = (decoder(), decoder(), by_serde(kind));
         check(kind, &messages)?;
-        Race { venue: "kraken", name, per_sample, messages: &messages, general: RAW_VALUES }.run(
+        let (venue, messages) = ("kraken", &messages);
+        let race = Race { venue, name, per_sample, messages, general: RAW_VALUES };
+        race.against_tape(bench, found, |it| keep(&scanner.scan(it)));
+        race.run(
             bench,
             found,
             |it| keep(&scanner.scan(it)),
@@ -245,7 +249,17 @@ struct WireLevel<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::BareTape;
     use super::*;
+
+    #[test]
+    fn the_bare_tape_reads_every_kind() {
+        for (_, kind, _) in KINDS {
+            let mut tape = BareTape::new();
+            assert!(messages(kind, 50).iter().all(|it| tape.nodes(it) > 10));
+        }
+        assert_eq!(BareTape::new().nodes(b"{\"channel\":"), 0);
+    }
 
     #[test]
     fn every_reader_says_the_same_of_every_kind() {
